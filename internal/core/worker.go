@@ -1,0 +1,66 @@
+package core
+
+import (
+	"time"
+
+	"github.com/takt-dev/takt/pkg/executor"
+)
+
+// A Worker is what a worker process announces of itself.
+type Worker struct {
+	ID        string          `json:"id"` // of the process: another one after a restart
+	Host      string          `json:"host"`
+	Tags      []string        `json:"tags,omitempty"`
+	Slots     int             `json:"slots"`
+	Version   string          `json:"version"`
+	Types     []executor.Spec `json:"types"`               // job types it executes
+	Resources []string        `json:"resources,omitempty"` // uuids of the resources it reaches
+	Queues    []string        `json:"queues"`
+	Started   time.Time       `json:"started"`
+
+	Seen     time.Time `json:"-"` // last heartbeat, by Redis TIME
+	Live     bool      `json:"-"` // heartbeat within the timeout
+	Draining bool      `json:"-"`
+	Busy     int       `json:"-"` // slots in use
+}
+
+// Executes reports whether the worker has an executor for a job type.
+func (w Worker) Executes(jobType string) bool {
+	for _, s := range w.Types {
+		if s.Type == jobType {
+			return true
+		}
+	}
+	return false
+}
+
+// Reaches reports whether the worker announced a resource.
+func (w Worker) Reaches(resource string) bool { return contains(w.Resources, resource) }
+
+// A Heartbeat is what a worker says each second.
+type Heartbeat struct {
+	Worker   string
+	Taken    []string // ids of dispatches taken and not begun
+	Running  []string // ids of dispatches whose attempt it executes
+	Draining bool
+}
+
+// A Resource is something that workers reach: what was once announced is
+// remembered, so that a job for a resource that is away is accepted.
+type Resource struct {
+	UUID  string
+	Hosts []string // live hosts that reach it now
+	Seen  time.Time
+}
+
+// A Fleet is what is known of all workers at one moment.
+type Fleet struct {
+	Now       time.Time                // Redis TIME of the reading
+	Workers   map[string]Worker        // by id, those that vanished lately included
+	Held      map[string]Heartbeat     // what each said last
+	Types     map[string]executor.Spec // every job type ever announced
+	Resources map[string]time.Time     // every resource ever announced
+}
+
+// HostQueue is the name of the queue that only workers on a host read.
+func HostQueue(host string) string { return "host-" + host }

@@ -1,0 +1,269 @@
+package dispatch
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/queue"
+)
+
+const (
+	pace = time.Second
+	// outboxAge is the age from which an effect counts as left behind.
+	outboxAge = 2 * time.Second
+	// sentAge is the age from which a dispatch that has not begun is looked for.
+	sentAge = 3 * time.Second
+	// grace is how long the reconciler must have had unbroken contact before it
+	// judges a worker as lost: after an outage of Redis nobody has heartbeats.
+	grace = 5 * time.Second
+)
+
+// A watch is what the reconciler remembers from one pass to the next.
+type watch struct {
+	contact time.Time           // since when every pass succeeded, by our monotonic clock
+	orphans map[string]struct{} // attempts that their live worker did not list, last pass
+}
+
+// reconcile repairs the partitions held, until ctx ends.
+func (r *Roles) reconcile(ctx context.Context) {
+	w := watch{orphans: map[string]struct{}{}}
+	every(ctx, pace, func() {
+		began := time.Now()
+		if err := r.pass(ctx, &w); err != nil {
+			if ctx.Err() == nil {
+				r.log.WarnContext(ctx, "reconciler waits", "err", err)
+			}
+			w.contact = time.Time{}
+			return
+		}
+		// A pass that was held up proves no contact either: heartbeats were held up too.
+		if w.contact.IsZero() || time.Since(began) > grace/2 {
+			w.contact = time.Now()
+		}
+	})
+}
+
+func (r *Roles) pass(ctx context.Context, w *watch) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*pace)
+	defer cancel()
+	fleet, err := r.store.Fleet(ctx)
+	if err != nil {
+		return err
+	}
+	shards := r.keeper.Shards()
+	if r.meter.Leases != nil {
+		r.meter.Leases(len(shards))
+	}
+	trusted := !w.contact.IsZero() && time.Since(w.contact) >= grace
+	orphans := map[string]struct{}{}
+	for _, n := range shards {
+		if err := r.repairOutboxes(ctx, n, fleet.Now); err != nil {
+			return err
+		}
+		if err := r.repairSent(ctx, n, fleet, trusted); err != nil {
+			return err
+		}
+		if err := r.unpark(ctx, n); err != nil {
+			return err
+		}
+		if err := r.repairLive(ctx, n, fleet, trusted, w.orphans, orphans); err != nil {
+			return err
+		}
+	}
+	w.orphans = orphans
+	return nil
+}
+
+// repairOutboxes does the effects that nobody confirmed in time.
+func (r *Roles) repairOutboxes(ctx context.Context, n int, now time.Time) error {
+	effects, err := r.store.Outbox(ctx, n, now.Add(-outboxAge))
+	if err != nil {
+		return err
+	}
+	for _, e := range effects {
+		if err := r.repairEffect(ctx, n, e, r.store.Done); err != nil {
+			return err
+		}
+	}
+	r.repaired("outbox", len(effects))
+	links, err := r.store.TriggerOutbox(ctx, n, now.Add(-outboxAge))
+	if err != nil {
+		return err
+	}
+	for _, e := range links {
+		if err := r.repairEffect(ctx, n, e, r.store.TriggerDone); err != nil {
+			return err
+		}
+	}
+	r.repaired("outbox", len(links))
+	return nil
+}
+
+func (r *Roles) repairEffect(ctx context.Context, n int, e []string, done func(context.Context, int, []string) error) error {
+	switch {
+	case e[0] == "expand" && len(e) == 2:
+		eff, err := r.engine.Expand(ctx, e[1])
+		if core.Is(err, core.NotFound) {
+			return done(ctx, n, e)
+		}
+		r.engine.Deliver(ctx, eff)
+		return err
+	case e[0] == "cancel" && len(e) == 2:
+		_, err := r.engine.EndRun(ctx, e[1], "canceled", core.RunCanceled)
+		if core.Is(err, core.NotFound) {
+			return done(ctx, n, e)
+		}
+		return err
+	case e[0] == "stop" && len(e) == 3:
+		// It stays until the attempt has ended, so that a worker that missed it hears again.
+		return r.store.TellStop(ctx, core.Stop{Worker: e[1], Dispatch: e[2]})
+	case e[0] == "member" && len(e) == 3:
+		return r.engine.SettleMember(ctx, e[1], e[2])
+	case e[0] == "link" && len(e) == 4:
+		return r.engine.SettleLink(ctx, core.Target{Kind: core.TargetKind(e[1]), UUID: e[2]}, e[3])
+	}
+	r.log.ErrorContext(ctx, "effect dropped: its kind is unknown, was it written by a newer version?", "effect", strings.Join(e, "|"))
+	return done(ctx, n, e)
+}
+
+// repairSent looks for dispatches that did not begin. Those that wait in a queue
+// that somebody reads, and those that a live worker has taken, are left alone;
+// any other is sent again under a new fence.
+func (r *Roles) repairSent(ctx context.Context, n int, fleet core.Fleet, trusted bool) error {
+	taken := takenBy(fleet)
+	var again []core.Under
+	for skip := 0; ; skip += core.Chunk {
+		sent, err := r.store.SentBefore(ctx, n, fleet.Now.Add(-sentAge), skip)
+		if err != nil {
+			return err
+		}
+		lost, err := r.lostDispatches(ctx, sent, fleet, taken, trusted)
+		if err != nil {
+			return err
+		}
+		again = append(again, lost...)
+		if len(sent) < core.Chunk {
+			break
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	r.log.InfoContext(ctx, "dispatches sent again", "partition", n, "count", len(again), "first", again[0].Dispatch.ID())
+	if err := r.engine.Redispatch(ctx, core.MoveSent, again); err != nil {
+		return err
+	}
+	for _, u := range again {
+		if err := r.queue.Remove(ctx, u.Dispatch); err != nil {
+			r.log.DebugContext(ctx, "replaced task left in its queue", "dispatch", u.Dispatch.ID(), "err", err)
+		}
+	}
+	r.repaired("sent", len(again))
+	return nil
+}
+
+// takenBy gives the dispatches that live workers say they hold.
+func takenBy(fleet core.Fleet) map[string]bool {
+	taken := map[string]bool{}
+	for id, h := range fleet.Held {
+		if !fleet.Workers[id].Live {
+			continue
+		}
+		for _, d := range h.Taken {
+			taken[d] = true
+		}
+		for _, d := range h.Running {
+			taken[d] = true
+		}
+	}
+	return taken
+}
+
+func (r *Roles) lostDispatches(ctx context.Context, sent []core.Sent, fleet core.Fleet, taken map[string]bool, trusted bool) ([]core.Under, error) {
+	ds := make([]core.Dispatch, len(sent))
+	for i, s := range sent {
+		ds[i] = s.Dispatch
+	}
+	places, err := r.queue.Where(ctx, ds)
+	if err != nil {
+		return nil, err
+	}
+	var lost []core.Under
+	for i, s := range sent {
+		gone := false
+		switch {
+		case taken[s.Dispatch.ID()]:
+		case places[i] == queue.Pending:
+			gone = trusted && !read(fleet, s.Dispatch.Queue)
+		case places[i] == queue.Active:
+			// Taken by a worker that does not list it: it died, or its heartbeat is on the way.
+			gone = trusted && fleet.Now.Sub(s.Since) > sentAge+2*pace
+		default:
+			gone = true
+		}
+		if gone {
+			lost = append(lost, core.Under{Dispatch: s.Dispatch})
+		}
+	}
+	return lost, nil
+}
+
+// read reports whether a live worker reads a queue.
+func read(fleet core.Fleet, q string) bool {
+	for _, w := range fleet.Workers {
+		if w.Live && !w.Draining && slices.Contains(w.Queues, q) {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *Roles) unpark(ctx context.Context, n int) error {
+	parked, err := r.store.Parked(ctx, n)
+	if err != nil {
+		return err
+	}
+	moved, err := r.engine.Unpark(ctx, parked)
+	r.repaired("parked", moved)
+	return err
+}
+
+// repairLive finds attempts whose worker vanished, attempts that their live
+// worker does not know of (its Begin took effect but the reply was lost), and
+// attempts that overran their timeout.
+func (r *Roles) repairLive(ctx context.Context, n int, fleet core.Fleet, trusted bool, before, orphans map[string]struct{}) error {
+	live, err := r.store.Live(ctx, n)
+	if err != nil {
+		return err
+	}
+	var lost []core.Under
+	for _, u := range live {
+		id := u.Dispatch.ID()
+		w, known := fleet.Workers[u.Worker]
+		switch {
+		case !known || !w.Live:
+			if trusted {
+				lost = append(lost, u)
+			}
+		case !slices.Contains(fleet.Held[u.Worker].Running, id):
+			orphans[id] = struct{}{}
+			if _, twice := before[id]; twice && trusted {
+				lost = append(lost, u)
+			}
+		case fleet.Now.After(u.Overdue):
+			r.log.WarnContext(ctx, "attempt overdue", "dispatch", id, "worker", u.Worker)
+			if err := r.engine.TimeOut(ctx, u); err != nil {
+				return err
+			}
+			r.repaired("overdue", 1)
+		}
+	}
+	if len(lost) > 0 {
+		r.log.WarnContext(ctx, "attempts lost", "partition", n, "count", len(lost), "worker", lost[0].Worker, "first", lost[0].Dispatch.ID())
+	}
+	r.repaired("lost", len(lost))
+	return r.engine.Redispatch(ctx, core.MoveLost, lost)
+}

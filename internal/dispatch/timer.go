@@ -1,0 +1,91 @@
+package dispatch
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+)
+
+// resolution is how often due timers are looked for.
+const resolution = 50 * time.Millisecond
+
+// runTimers acts on what is due in the partitions held, until ctx ends.
+func (r *Roles) runTimers(ctx context.Context) {
+	failing := false
+	every(ctx, resolution, func() {
+		err := r.fireTimers(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			r.log.WarnContext(ctx, "timers wait", "err", err)
+		}
+		failing = err != nil
+	})
+}
+
+func (r *Roles) fireTimers(ctx context.Context) error {
+	now, err := r.store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	due, err := r.store.Due(ctx, r.keeper.Shards(), now)
+	if err != nil {
+		return err
+	}
+	for partition, timers := range due {
+		if err := r.fireAll(ctx, partition, timers); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fireAll acts on the timers of one partition. Retries that are due together are
+// dispatched together.
+func (r *Roles) fireAll(ctx context.Context, partition int, timers [][]string) error {
+	var retries []core.Under
+	for _, t := range timers {
+		if r.meter.Timer != nil {
+			r.meter.Timer(t[0])
+		}
+		if t[0] == "retry" && len(t) == 2 {
+			if d, ok := waiting(t[1]); ok {
+				retries = append(retries, core.Under{Dispatch: d})
+				continue
+			}
+		}
+		if err := r.fireTimer(ctx, partition, t); err != nil {
+			return err
+		}
+	}
+	return r.engine.Redispatch(ctx, core.MoveWaiting, retries)
+}
+
+func (r *Roles) fireTimer(ctx context.Context, partition int, t []string) error {
+	switch {
+	case t[0] == "deadline" && len(t) == 2:
+		_, err := r.engine.EndRun(ctx, t[1], "the run's timeout has passed", core.RunTimedOut)
+		if core.Is(err, core.NotFound) {
+			return nil
+		}
+		return err
+	case t[0] == "forget" && len(t) == 2:
+		return r.store.Forget(ctx, t[1])
+	case t[0] == "plan" && len(t) == 2:
+		return r.store.DropPlan(ctx, partition, t[1])
+	}
+	r.log.ErrorContext(ctx, "timer dropped: its kind is unknown, was it written by a newer version?", "timer", strings.Join(t, "|"))
+	return r.store.TimerDone(ctx, partition, t)
+}
+
+// waiting reads "<run>:<step>:<fence counter>" of a retry timer.
+func waiting(text string) (core.Dispatch, bool) {
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 {
+		return core.Dispatch{}, false
+	}
+	step, err := strconv.Atoi(parts[1])
+	counter, err2 := strconv.ParseInt(parts[2], 10, 64)
+	return core.Dispatch{Run: parts[0], Step: step, Fence: core.Fence{Counter: counter, Random: "0"}}, err == nil && err2 == nil
+}

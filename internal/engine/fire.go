@@ -1,0 +1,193 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/id"
+)
+
+// DecideFire turns a published fire into at most one run per target and writes
+// the decision into the ledger. It believes only the fire's id: trigger and
+// targets are read from the store. Doing it again is harmless. An Exhausted
+// error means: later.
+func (e *Engine) DecideFire(ctx context.Context, f core.FireID) (core.Decision, error) {
+	t, entry, open, known, err := e.store.Lookup(ctx, f)
+	if err != nil {
+		return "", err
+	}
+	if !known || !open {
+		return entry.Decision, nil
+	}
+	if entry.ID == "" {
+		// Its publisher has not advanced the trigger yet.
+		now, err := e.store.Now(ctx)
+		if err != nil {
+			return "", err
+		}
+		entry = publishedEntry(f, now)
+	}
+	if err := e.decideTargets(ctx, f, t, &entry); err != nil {
+		return "", err
+	}
+	_, err = e.store.Decide(ctx, f, entry)
+	return entry.Decision, err
+}
+
+func publishedEntry(f core.FireID, now time.Time) core.LedgerEntry {
+	e := core.LedgerEntry{
+		ID: f.Entry(), Revision: f.Revision, Manual: f.Manual != "", From: f.Slot, To: f.Slot, Count: 1, Published: now,
+	}
+	if !e.Manual {
+		e.Lateness = now.Sub(f.Slot)
+	}
+	return e
+}
+
+// decideTargets starts a run per target and sums up the decisions: fired if any
+// target was, else buffered, else skipped, else failed.
+func (e *Engine) decideTargets(ctx context.Context, f core.FireID, t core.Trigger, entry *core.LedgerEntry) error {
+	var reasons []string
+	best := core.Decision("")
+	for _, b := range t.Targets {
+		if len(entry.Only) > 0 && !slices.Contains(entry.Only, b.UUID) {
+			continue
+		}
+		a, err := e.Start(ctx, RunRequest{
+			Target: b.Target, Request: "fire:" + f.String() + ":" + b.UUID, Trigger: f.Trigger, Fire: f, Overlap: t.Overlap, At: f.Slot,
+		})
+		switch {
+		case core.Is(err, core.NotFound):
+			a = core.Admitted{Word: core.AdmitSkipped, Reason: fmt.Sprintf("%s %s is deleted", b.Kind, b.UUID)}
+		case err != nil:
+			return err
+		case a.Word == core.AdmitBusy:
+			return core.Errorf(core.Exhausted, "too many steps wait for workers")
+		}
+		if a.Run != "" {
+			entry.Runs = append(entry.Runs, a.Run)
+		}
+		if a.Reason != "" {
+			reasons = append(reasons, a.Reason)
+		}
+		best = better(best, decisionOf(a.Word))
+	}
+	if best == "" {
+		best, reasons = core.Skipped, []string{"the trigger has no targets"}
+	}
+	if best == core.Fired && entry.Lateness >= core.LateAfter {
+		best = core.Late
+	}
+	entry.Decision, entry.Reason = best, strings.Join(slices.Compact(reasons), "; ")
+	return nil
+}
+
+func decisionOf(w core.AdmitWord) core.Decision {
+	switch w {
+	case core.AdmitStarted:
+		return core.Fired
+	case core.AdmitBuffered:
+		return core.Buffered
+	}
+	return core.Skipped
+}
+
+func better(a, b core.Decision) core.Decision {
+	order := []core.Decision{core.Fired, core.Buffered, core.Skipped}
+	for _, d := range order {
+		if a == d || b == d {
+			return d
+		}
+	}
+	return b
+}
+
+// GiveUp decides a fire as failed after too many tries.
+func (e *Engine) GiveUp(ctx context.Context, f core.FireID, reason string) error {
+	_, entry, open, known, err := e.store.Lookup(ctx, f)
+	if err != nil || !known || !open {
+		return err
+	}
+	if entry.ID == "" {
+		now, err := e.store.Now(ctx)
+		if err != nil {
+			return err
+		}
+		entry = publishedEntry(f, now)
+	}
+	entry.Decision, entry.Reason = core.Failed, reason
+	_, err = e.store.Decide(ctx, f, entry)
+	return err
+}
+
+// FireNow fires a trigger by hand, once, besides its schedule; only limits it to
+// some of its targets. Equal keys are one fire. The fire is durable before
+// anything is started, and it needs no NATS.
+func (e *Engine) FireNow(ctx context.Context, trigger, key string, only []string) (core.LedgerEntry, error) {
+	t, err := e.changeableTrigger(ctx, trigger)
+	if err != nil {
+		return core.LedgerEntry{}, err
+	}
+	for _, target := range only {
+		if _, ok := t.Binding(target); !ok {
+			return core.LedgerEntry{}, core.InvalidField("targets", "%q is not bound to trigger %q", target, trigger)
+		}
+	}
+	c, err := core.CallerFrom(ctx)
+	if err != nil {
+		return core.LedgerEntry{}, err
+	}
+	f, entry, err := e.manualFire(ctx, t, requestKey(c, "fire", key), only)
+	if err != nil {
+		return entry, err
+	}
+	if err := e.store.OpenFire(ctx, f, entry); err != nil {
+		return entry, err
+	}
+	return e.settleManual(ctx, f)
+}
+
+// manualFire names a fire by hand. A repeated request finds the name that its
+// first use was given, with that instant and revision.
+func (e *Engine) manualFire(ctx context.Context, t core.Trigger, request string, only []string) (core.FireID, core.LedgerEntry, error) {
+	now, err := e.store.Now(ctx)
+	if err != nil {
+		return core.FireID{}, core.LedgerEntry{}, err
+	}
+	f := core.FireID{Trigger: t.UUID, Revision: t.Revision, Slot: now.Truncate(time.Millisecond), Manual: id.Derived(request)}
+	known, err := e.store.ManualFire(ctx, f, rememberRequests)
+	if err != nil {
+		return f, core.LedgerEntry{}, err
+	}
+	entry := publishedEntry(known, now)
+	entry.Only = only
+	return known, entry, nil
+}
+
+func (e *Engine) settleManual(ctx context.Context, f core.FireID) (core.LedgerEntry, error) {
+	if _, err := e.DecideFire(ctx, f); err != nil {
+		return core.LedgerEntry{}, err
+	}
+	entry, _, err := e.store.LedgerEntry(ctx, f)
+	return entry, err
+}
+
+// Ledger gives a trigger's entries, newest first.
+func (e *Engine) Ledger(ctx context.Context, trigger string, from, to time.Time, skip, limit int) ([]core.LedgerEntry, error) {
+	if _, err := e.visibleTrigger(ctx, trigger, true); err != nil {
+		return nil, err
+	}
+	return e.store.Ledger(ctx, trigger, from, to, skip, limit)
+}
+
+// LedgerDays gives a trigger's counters per UTC day.
+func (e *Engine) LedgerDays(ctx context.Context, trigger string) (map[string]map[core.Decision]int64, error) {
+	if _, err := e.visibleTrigger(ctx, trigger, true); err != nil {
+		return nil, err
+	}
+	return e.store.LedgerDays(ctx, trigger)
+}

@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+)
+
+// The ports are what the engine needs of the outside. All methods may return an
+// Unavailable error; the others are named.
+
+// A Store keeps the state. Package store implements it on Redis.
+type Store interface {
+	Definitions
+	Runs
+	Fires
+	Receipts
+
+	Now(ctx context.Context) (time.Time, error)
+	Ping(ctx context.Context) error
+	Fleet(ctx context.Context) (core.Fleet, error)
+}
+
+// Definitions are jobs, groups, triggers and how they hang together.
+type Definitions interface {
+	CreateJob(ctx context.Context, j core.Job) error // Exists
+	UpdateJob(ctx context.Context, j core.Job) error // Stale, NotFound
+	DeleteJob(ctx context.Context, uuid string) (group string, triggers []string, ok bool, err error)
+	Jobs(ctx context.Context, uuids []string) ([]core.Job, error)
+	ListJobs(ctx context.Context) ([]core.Job, error)
+
+	CreateGroup(ctx context.Context, g core.Group) error // Exists
+	UpdateGroup(ctx context.Context, g core.Group) error // Stale, NotFound
+	DeleteGroup(ctx context.Context, uuid string) (jobs, triggers []string, ok bool, err error)
+	Groups(ctx context.Context, uuids []string) ([]core.Group, error)
+	ListGroups(ctx context.Context) ([]core.Group, error)
+
+	Claim(ctx context.Context, group string, jobs []string) error            // NotFound, Conflict
+	Enroll(ctx context.Context, group string, jobs []string, most int) error // NotFound, Exhausted
+	Withdraw(ctx context.Context, group string, jobs []string) (int, error)
+	SettleMember(ctx context.Context, group, job string) error
+
+	// PutTrigger returns Stale when the version, or with checkNext the next slot,
+	// is another one; Exists for version 0; NotFound.
+	PutTrigger(ctx context.Context, t core.Trigger, settled time.Time, checkNext bool, entries []core.LedgerEntry, touched []core.Target) error
+	Trigger(ctx context.Context, uuid string, dead bool) (core.Trigger, error) // NotFound
+	ListTriggers(ctx context.Context, partition int) ([]core.Trigger, error)
+	Link(ctx context.Context, t core.Target, trigger string, most int) error // NotFound, Exhausted
+	Links(ctx context.Context, targets []string) (map[string][]string, error)
+	SetLink(ctx context.Context, t core.Target, trigger string, bound bool) error
+	TargetExists(ctx context.Context, t core.Target) (bool, error)
+}
+
+// Runs are runs, steps and attempts.
+type Runs interface {
+	NewRunID(target string, at time.Time, seed string) string
+	Admit(ctx context.Context, a core.Admission) (core.Admitted, error)
+	Plan(ctx context.Context, run string) (plan []core.PlannedStep, made int, started bool, err error) // NotFound
+	Expand(ctx context.Context, run string, plan []core.PlannedStep, from int, routes []core.Route) (core.Effects, error)
+	Begin(ctx context.Context, d core.Dispatch, worker string) (core.Begun, error) // Stale
+	Finish(ctx context.Context, d core.Dispatch, worker string, o core.Outcome) (core.Finished, error)
+	Move(ctx context.Context, why core.MoveReason, moves []core.Move) (core.Effects, error)
+	Cancel(ctx context.Context, run, reason string, end core.RunState) (ended bool, eff core.Effects, err error) // NotFound
+	PlannedSteps(ctx context.Context, of []core.Dispatch) (map[string]core.PlannedStep, error)
+	TellStop(ctx context.Context, st core.Stop) error
+
+	Run(ctx context.Context, run string) (core.Run, error) // NotFound
+	Steps(ctx context.Context, run string) ([]core.Step, error)
+	ListRuns(ctx context.Context, f core.RunFilter) (core.RunPage, error) // Invalid: the cursor
+	ReadLog(ctx context.Context, run string, step, attempt int, after string, wait time.Duration) ([]core.LogPiece, error)
+}
+
+// Fires are slots and the ledger.
+type Fires interface {
+	Lookup(ctx context.Context, f core.FireID) (t core.Trigger, e core.LedgerEntry, open, known bool, err error)
+	Decide(ctx context.Context, f core.FireID, e core.LedgerEntry) (bool, error)
+	// ManualFire keeps a fire's name under its Manual key and gives the one kept first.
+	ManualFire(ctx context.Context, f core.FireID, keep time.Duration) (core.FireID, error)
+	OpenFire(ctx context.Context, f core.FireID, e core.LedgerEntry) error // NotFound
+	LedgerEntry(ctx context.Context, f core.FireID) (core.LedgerEntry, bool, error)
+	Ledger(ctx context.Context, trigger string, from, to time.Time, skip, limit int) ([]core.LedgerEntry, error)
+	LedgerDays(ctx context.Context, trigger string) (map[string]map[core.Decision]int64, error)
+}
+
+// Receipts are the answers to asynchronous requests.
+type Receipts interface {
+	OpenReceipt(ctx context.Context, r core.Receipt, keep time.Duration) error // Exists
+	CloseReceipt(ctx context.Context, r core.Receipt, keep time.Duration) error
+	Receipt(ctx context.Context, id string) (core.Receipt, error) // NotFound
+}
+
+// A Queue carries dispatches to workers. Package queue implements it on asynq.
+type Queue interface {
+	// Send puts dispatches into their queues. One that is there already counts as sent.
+	Send(ctx context.Context, ds []core.Dispatch) error
+}
+
+// Events are hints between processes. A lost hint costs time, never work, so the
+// methods return nothing. Package events implements them on NATS.
+type Events interface {
+	Ring(queues []string)       // work has come to these queues
+	RingTrigger(trigger string) // a trigger has changed
+	Stop(s core.Stop)           // a worker is to stop an attempt
+}

@@ -1,0 +1,106 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/pkg/executor"
+)
+
+// Fleet gives the workers as they were at most FleetAge ago.
+func (e *Engine) Fleet(ctx context.Context) (core.Fleet, error) {
+	e.fleetMu.Lock()
+	defer e.fleetMu.Unlock()
+	if time.Since(e.fleetAt) < e.maxAge && !e.fleetAt.IsZero() {
+		return e.fleet, nil
+	}
+	f, err := e.store.Fleet(ctx)
+	if err != nil {
+		return f, err
+	}
+	e.fleet, e.fleetAt = f, time.Now()
+	return f, nil
+}
+
+// Route chooses where a step goes. A step that every worker of its priority's
+// queue can execute goes to that shared queue; one that only some can execute,
+// for its type or for the resource it acts on, goes to the queue of one of their
+// hosts; one that no live worker can execute waits.
+func Route(f core.Fleet, p core.PlannedStep) core.Route {
+	shared := string(p.Priority)
+	if shared == "" {
+		shared = string(core.PriorityDefault)
+	}
+	_, isResource := f.Resources[p.Target]
+	var able []core.Worker
+	all, listening := true, 0
+	for _, w := range f.Workers {
+		if !w.Live || w.Draining {
+			continue
+		}
+		can := w.Executes(p.Type) && (!isResource || w.Reaches(p.Target))
+		if can {
+			able = append(able, w)
+		}
+		if slices.Contains(w.Queues, shared) {
+			listening++
+			all = all && can
+		}
+	}
+	switch {
+	case len(able) == 0:
+		return core.Route{Wait: waitReason(p, isResource)}
+	case listening > 0 && all:
+		return core.Route{Queue: shared}
+	}
+	return core.Route{Queue: core.HostQueue(able[rand.IntN(len(able))].Host)}
+}
+
+func waitReason(p core.PlannedStep, isResource bool) string {
+	if isResource {
+		return fmt.Sprintf("waits for a worker that executes %s and reaches resource %s; none is alive", p.Type, p.Target)
+	}
+	return fmt.Sprintf("waits for a worker that executes %s; none is alive", p.Type)
+}
+
+func routes(f core.Fleet, plan []core.PlannedStep) []core.Route {
+	out := make([]core.Route, len(plan))
+	for i, p := range plan {
+		out[i] = Route(f, p)
+	}
+	return out
+}
+
+// Spec gives the description of a job type: this binary's own or what a worker
+// once announced. ok is false for a type that nobody ever announced.
+func (e *Engine) Spec(ctx context.Context, jobType string) (executor.Spec, bool, error) {
+	if s, ok := e.types[jobType]; ok {
+		return s, true, nil
+	}
+	f, err := e.Fleet(ctx)
+	if err != nil {
+		return executor.Spec{}, false, err
+	}
+	s, ok := f.Types[jobType]
+	return s, ok, nil
+}
+
+// Types gives all known job types, by name.
+func (e *Engine) Types(ctx context.Context) (map[string]executor.Spec, error) {
+	f, err := e.Fleet(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]executor.Spec, len(f.Types)+len(e.types))
+	for name, s := range f.Types {
+		out[name] = s
+	}
+	for name, s := range e.types {
+		out[name] = s
+	}
+	return out, nil
+}

@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+)
+
+// RunGroup starts a run of a group by hand. Equal keys are one run. Conflict when
+// the group is disabled or empty, or the overlap policy refuses the run;
+// Exhausted when too much waits.
+func (e *Engine) RunGroup(ctx context.Context, group, key string, overlap core.Overlap) (core.Run, error) {
+	return e.runTarget(ctx, core.Target{Kind: core.GroupTarget, UUID: group}, key, overlap)
+}
+
+// RunJob starts a run of one job by hand, as RunGroup does.
+func (e *Engine) RunJob(ctx context.Context, job, key string, overlap core.Overlap) (core.Run, error) {
+	return e.runTarget(ctx, core.Target{Kind: core.JobTarget, UUID: job}, key, overlap)
+}
+
+func (e *Engine) runTarget(ctx context.Context, t core.Target, key string, overlap core.Overlap) (core.Run, error) {
+	if err := e.mayBind(ctx, t); err != nil {
+		return core.Run{}, err
+	}
+	if err := overlap.Validate(); err != nil {
+		return core.Run{}, err
+	}
+	c, err := core.CallerFrom(ctx)
+	if err != nil {
+		return core.Run{}, err
+	}
+	now, err := e.store.Now(ctx)
+	if err != nil {
+		return core.Run{}, err
+	}
+	a, err := e.Start(ctx, RunRequest{Target: t, Request: requestKey(c, "run:"+t.UUID, key), Overlap: overlap, At: now})
+	if err != nil {
+		return core.Run{}, err
+	}
+	return e.started(ctx, a)
+}
+
+func (e *Engine) started(ctx context.Context, a core.Admitted) (core.Run, error) {
+	switch a.Word {
+	case core.AdmitBusy:
+		return core.Run{}, core.Errorf(core.Exhausted, "too many steps wait for workers; try again later or start more workers")
+	case core.AdmitSkipped:
+		return core.Run{}, core.Errorf(core.Conflict, "not started: %s", a.Reason)
+	}
+	return e.store.Run(ctx, a.Run)
+}
+
+// Run gives one run the caller may see.
+func (e *Engine) Run(ctx context.Context, run string) (core.Run, error) {
+	r, err := e.store.Run(ctx, run)
+	if err != nil {
+		return r, err
+	}
+	return r, maySee(ctx, "run", run, r.Account)
+}
+
+// Steps gives the steps of a run with their attempts.
+func (e *Engine) Steps(ctx context.Context, run string) ([]core.Step, error) {
+	if _, err := e.Run(ctx, run); err != nil {
+		return nil, err
+	}
+	return e.store.Steps(ctx, run)
+}
+
+// Runs gives a page of the runs the caller may see.
+func (e *Engine) Runs(ctx context.Context, f core.RunFilter) (core.RunPage, error) {
+	c, err := core.CallerFrom(ctx)
+	if err != nil {
+		return core.RunPage{}, err
+	}
+	if c.Role != core.Admin {
+		f.Account = c.Owner
+	}
+	return e.store.ListRuns(ctx, f)
+}
+
+// CancelRun asks a run to stop and returns it. What has not begun is canceled at
+// once; what runs is told to stop. Conflict when it had ended.
+func (e *Engine) CancelRun(ctx context.Context, run, reason string) (core.Run, error) {
+	r, err := e.store.Run(ctx, run)
+	if err != nil {
+		return r, err
+	}
+	if err := mayChange(ctx, "run", run, r.Account); err != nil {
+		return r, err
+	}
+	if reason == "" {
+		reason = "canceled by request"
+	}
+	ended, err := e.EndRun(ctx, run, reason, core.RunCanceled)
+	if err != nil {
+		return r, err
+	}
+	if ended {
+		return r, core.Errorf(core.Conflict, "the run has ended already (%s)", r.State)
+	}
+	return e.store.Run(ctx, run)
+}
+
+// EndRun asks a run to stop as canceled or timed out. It returns whether it had
+// ended before.
+func (e *Engine) EndRun(ctx context.Context, run, reason string, end core.RunState) (bool, error) {
+	ended, eff, err := e.store.Cancel(ctx, run, reason, end)
+	e.Deliver(ctx, eff)
+	return ended, err
+}
+
+// RetryRun starts a new run of the steps of an ended one that did not succeed,
+// as they were planned then. Equal keys are one run.
+func (e *Engine) RetryRun(ctx context.Context, run, key string) (core.Run, error) {
+	old, err := e.store.Run(ctx, run)
+	if err != nil {
+		return old, err
+	}
+	if err := mayChange(ctx, "run", run, old.Account); err != nil {
+		return old, err
+	}
+	if !old.State.Ended() {
+		return old, core.Errorf(core.Conflict, "the run has not ended (%s); cancel it first or wait", old.State)
+	}
+	steps, err := e.store.Steps(ctx, run)
+	if err != nil {
+		return old, err
+	}
+	var plan []core.PlannedStep
+	for _, s := range steps {
+		if s.State != core.StepSucceeded {
+			plan = append(plan, s.PlannedStep)
+		}
+	}
+	if len(plan) == 0 {
+		return old, core.Errorf(core.Conflict, "every step of the run succeeded; there is nothing to retry")
+	}
+	c, err := core.CallerFrom(ctx)
+	if err != nil {
+		return old, err
+	}
+	now, err := e.store.Now(ctx)
+	if err != nil {
+		return old, err
+	}
+	again := core.Run{
+		Account: old.Account, Dialect: old.Dialect, Target: old.Target, Name: old.Name, Type: old.Type,
+		Request: requestKey(c, "retry:"+run, key), RetryOf: run,
+	}
+	a, err := e.admit(ctx, RunRequest{Target: old.Target, Request: again.Request, At: now}, again, plan, 0)
+	if err != nil {
+		return old, err
+	}
+	return e.started(ctx, a)
+}
+
+// Log gives the pieces of an attempt's live log after a position, waiting up to
+// wait for the first new one.
+func (e *Engine) Log(ctx context.Context, run string, step, attempt int, after string, wait time.Duration) ([]core.LogPiece, error) {
+	if _, err := e.Run(ctx, run); err != nil {
+		return nil, err
+	}
+	return e.store.ReadLog(ctx, run, step, attempt, after, wait)
+}

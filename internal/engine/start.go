@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/id"
+)
+
+// How long an admission's decision is kept under its request: longer than the
+// fire stream keeps a message (24 h).
+const rememberRequests = 25 * time.Hour
+
+// A RunRequest asks for one run of one target.
+type RunRequest struct {
+	Target  core.Target
+	Request string // equal requests become one run
+	Trigger string
+	Fire    core.FireID
+	Overlap core.Overlap
+	At      time.Time // the slot or the present; part of the run's id
+	RetryOf string
+	Dialect core.Dialect // of who asks; "" = the target's
+}
+
+// Start plans and admits a run, and sends what is ready. A target that is
+// disabled or empty is skipped with a reason. NotFound when the target is gone.
+func (e *Engine) Start(ctx context.Context, r RunRequest) (core.Admitted, error) {
+	run, plan, timeout, skip, err := e.plan(ctx, r)
+	if err != nil {
+		return core.Admitted{}, err
+	}
+	if skip != "" {
+		return core.Admitted{Word: core.AdmitSkipped, Reason: skip}, nil
+	}
+	return e.admit(ctx, r, run, plan, timeout)
+}
+
+func (e *Engine) admit(ctx context.Context, r RunRequest, run core.Run, plan []core.PlannedStep, timeout time.Duration) (core.Admitted, error) {
+	f, err := e.Fleet(ctx)
+	if err != nil {
+		return core.Admitted{}, err
+	}
+	run.ID = e.store.NewRunID(r.Target.UUID, r.At, r.Request)
+	first := plan[:min(len(plan), core.Chunk)]
+	a, err := e.store.Admit(ctx, core.Admission{
+		Run: run, Plan: plan, Overlap: r.Overlap, Timeout: timeout, Routes: routes(f, first), Remember: rememberRequests,
+	})
+	if err != nil {
+		return a, err
+	}
+	withTimeouts(a.Sends, run.ID, plan)
+	if a.Word == core.AdmitStarted && len(plan) > core.Chunk {
+		a.Expand = append(a.Expand, run.ID)
+	}
+	e.Deliver(ctx, a.Effects)
+	return a, nil
+}
+
+// plan turns a target into steps. It changes nothing.
+func (e *Engine) plan(ctx context.Context, r RunRequest) (run core.Run, plan []core.PlannedStep, timeout time.Duration, skip string, err error) {
+	run = core.Run{Target: r.Target, Trigger: r.Trigger, Fire: r.Fire, Request: r.Request, RetryOf: r.RetryOf}
+	switch r.Target.Kind {
+	case core.GroupTarget:
+		var g core.Group
+		if g, err = e.group(ctx, r.Target.UUID); err != nil {
+			return
+		}
+		run.Account, run.Dialect, run.Name, run.Type, timeout = g.Account, g.Dialect, g.Name, g.Type, g.Timeout
+		plan, skip, err = e.planGroup(ctx, g)
+	case core.JobTarget:
+		var j core.Job
+		if j, err = e.job(ctx, r.Target.UUID); err != nil {
+			return
+		}
+		run.Account, run.Dialect, run.Name, run.Type = j.Account, j.Dialect, j.Name, j.Type
+		plan = []core.PlannedStep{planned(j, nil)}
+		if !j.Enabled {
+			skip = "the job is disabled"
+		}
+	default:
+		err = fmt.Errorf("plan run: target kind %q", r.Target.Kind)
+	}
+	if r.Dialect != "" {
+		run.Dialect = r.Dialect
+	}
+	return
+}
+
+func (e *Engine) planGroup(ctx context.Context, g core.Group) (plan []core.PlannedStep, skip string, err error) {
+	if !g.Enabled {
+		return nil, "the job group is disabled", nil
+	}
+	uuids := make([]string, len(g.Members))
+	for i, m := range g.Members {
+		uuids[i] = m.Job
+	}
+	jobs, err := e.store.Jobs(ctx, uuids)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, j := range jobs {
+		if j.Enabled {
+			plan = append(plan, planned(j, g.Parameters))
+		}
+	}
+	if len(plan) == 0 {
+		return nil, "the job group has no enabled jobs", nil
+	}
+	return plan, "", nil
+}
+
+// planned fixes what a job is to do; a group's parameters fill in what the job
+// leaves open.
+func planned(j core.Job, shared map[string]string) core.PlannedStep {
+	p := core.PlannedStep{
+		Job: j.UUID, Name: j.Name, Type: j.Type, Parameters: j.Parameters, Target: j.Target,
+		Timeout: j.EffectiveTimeout(), Retry: j.Retry, Priority: j.Priority,
+	}
+	if len(shared) == 0 {
+		return p
+	}
+	p.Parameters = make(map[string]string, len(shared)+len(j.Parameters))
+	for k, v := range shared {
+		p.Parameters[k] = v
+	}
+	for k, v := range j.Parameters {
+		p.Parameters[k] = v
+	}
+	return p
+}
+
+func withTimeouts(ds []core.Dispatch, run string, plan []core.PlannedStep) {
+	for i := range ds {
+		if ds[i].Run == run && ds[i].Step < len(plan) {
+			ds[i].Timeout = plan[ds[i].Step].Timeout
+		}
+	}
+}
+
+// Deliver does what scripts left to do. It does not fail: what it could not do
+// stays in the sent set and the outbox, and the reconciler does it. It goes on
+// when the caller's context ends, since the decision is made.
+func (e *Engine) Deliver(ctx context.Context, eff core.Effects) {
+	ctx = context.WithoutCancel(ctx)
+	for len(eff.Sends)+len(eff.Stops)+len(eff.Expand) > 0 {
+		e.send(ctx, eff.Sends)
+		e.stop(ctx, eff.Stops)
+		var more core.Effects
+		for _, run := range eff.Expand {
+			made, err := e.Expand(ctx, run)
+			if err != nil {
+				e.log.WarnContext(ctx, "run not expanded, the reconciler will", "run", run, "err", err)
+			}
+			more.Add(made)
+		}
+		eff = more
+	}
+}
+
+func (e *Engine) send(ctx context.Context, ds []core.Dispatch) {
+	if len(ds) == 0 {
+		return
+	}
+	if err := e.queue.Send(ctx, ds); err != nil {
+		e.log.WarnContext(ctx, "dispatches not sent, the reconciler will", "count", len(ds), "run", ds[0].Run, "err", err)
+		return
+	}
+	seen := map[string]bool{}
+	var queues []string
+	for _, d := range ds {
+		if !seen[d.Queue] {
+			seen[d.Queue] = true
+			queues = append(queues, d.Queue)
+		}
+	}
+	e.events.Ring(queues)
+}
+
+func (e *Engine) stop(ctx context.Context, stops []core.Stop) {
+	for _, s := range stops {
+		e.events.Stop(s)
+		if err := e.store.TellStop(ctx, s); err != nil {
+			e.log.WarnContext(ctx, "worker not told to stop, the reconciler will", "worker", s.Worker, "dispatch", s.Dispatch, "err", err)
+		}
+	}
+}
+
+// Expand makes all steps of a run that are still to be made. It returns the
+// runs that may start in turn; dispatches are sent on the way.
+func (e *Engine) Expand(ctx context.Context, run string) (core.Effects, error) {
+	plan, made, started, err := e.store.Plan(ctx, run)
+	if err != nil || !started {
+		return core.Effects{}, err
+	}
+	var left core.Effects
+	for made < len(plan) {
+		f, err := e.Fleet(ctx)
+		if err != nil {
+			return left, err
+		}
+		part := plan[made:min(made+core.Chunk, len(plan))]
+		eff, err := e.store.Expand(ctx, run, plan, made, routes(f, part))
+		if err != nil {
+			return left, err
+		}
+		withTimeouts(eff.Sends, run, plan)
+		e.send(ctx, eff.Sends)
+		left.Expand = append(left.Expand, eff.Expand...)
+		made += len(part)
+	}
+	return left, nil
+}
+
+// requestKey scopes a client's idempotency key; without one every request is new.
+func requestKey(c core.Caller, what, key string) string {
+	if key == "" {
+		return "new:" + id.New()
+	}
+	return "key:" + c.Owner + ":" + what + ":" + key
+}

@@ -1,0 +1,206 @@
+package events
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/takt-dev/takt/internal/core"
+)
+
+// The fire stream and its one consumer, which all dispatchers share.
+const (
+	Stream   = "TAKT_FIRES"
+	consumer = "takt-dispatch"
+
+	maxAge     = 24 * time.Hour
+	duplicates = 2 * time.Minute
+	ackWait    = 5 * time.Second
+
+	// MaxFires is how many fires one message carries at most.
+	MaxFires = 256
+	// MaxTries is how often a fire is delivered before it is decided as failed.
+	MaxTries = 20
+	// messages a dispatcher holds at a time
+	batch = 8
+)
+
+// EnsureStream makes or updates the fire stream and its consumer.
+func (b *Bus) EnsureStream(ctx context.Context) error {
+	replicas := b.replicas
+	if replicas == 0 {
+		replicas = 1
+		if len(b.nc.DiscoveredServers())+1 >= 3 || len(b.nc.Servers()) >= 3 {
+			replicas = 3
+		}
+	}
+	_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: Stream, Subjects: []string{firesSubject}, Storage: jetstream.FileStorage, Replicas: replicas,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxAge: maxAge, Duplicates: duplicates,
+		MaxBytes: 1 << 30, Description: "slots of triggers on their way to the dispatchers",
+	})
+	if err != nil {
+		return core.Wrap(core.Unavailable, err, "the fire stream cannot be made")
+	}
+	_, err = b.js.CreateOrUpdateConsumer(ctx, Stream, jetstream.ConsumerConfig{
+		Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, MaxAckPending: 1024,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+	})
+	if err != nil {
+		return core.Wrap(core.Unavailable, err, "the consumer of the fire stream cannot be made")
+	}
+	return nil
+}
+
+// PublishFires publishes fires, at most MaxFires, in one message and waits until
+// the stream has it. The same fires published again within two minutes are one
+// message.
+func (b *Bus) PublishFires(ctx context.Context, fires []core.FireID) error {
+	return b.publish(ctx, fires, true)
+}
+
+// Republish publishes fires again although the stream may hold them.
+func (b *Bus) Republish(ctx context.Context, fires []core.FireID) error {
+	return b.publish(ctx, fires, false)
+}
+
+func (b *Bus) publish(ctx context.Context, fires []core.FireID, once bool) error {
+	if !b.nc.IsConnected() {
+		return core.Errorf(core.Unavailable, "NATS is away")
+	}
+	ids := make([]string, len(fires))
+	for i, f := range fires {
+		ids[i] = f.String()
+	}
+	data, err := json.Marshal(ids)
+	if err != nil {
+		return core.Wrap(core.Internal, err, "encode fires")
+	}
+	var opts []jetstream.PublishOpt
+	if once {
+		sum := sha256.Sum256(data)
+		opts = append(opts, jetstream.WithMsgID(hex.EncodeToString(sum[:12])))
+	}
+	msg := &nats.Msg{Subject: firesSubject, Data: data}
+	_, err = b.js.PublishMsg(ctx, msg, opts...)
+	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
+		if err := b.EnsureStream(ctx); err != nil {
+			return err
+		}
+		_, err = b.js.PublishMsg(ctx, msg, opts...)
+	}
+	if err != nil {
+		return core.Wrap(core.Unavailable, err, "fires cannot be published now")
+	}
+	return nil
+}
+
+// A Batch is a message of fires.
+type Batch struct {
+	Fires []core.FireID
+	Tries int // deliveries so far, this one included
+}
+
+// ConsumeFires hands each message to decide, several at a time, until ctx ends. A
+// message is acknowledged when decide returns nil and comes again after a second
+// when it returns an error. While decide works the message is kept from others.
+func (b *Bus) ConsumeFires(ctx context.Context, decide func(context.Context, Batch) error) {
+	for ctx.Err() == nil {
+		if err := b.consume(ctx, decide); err != nil && ctx.Err() == nil {
+			b.log.WarnContext(ctx, "fires cannot be received now", "err", err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (b *Bus) consume(ctx context.Context, decide func(context.Context, Batch) error) error {
+	setup, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := b.EnsureStream(setup); err != nil {
+		return err
+	}
+	cons, err := b.js.Consumer(setup, Stream, consumer)
+	if err != nil {
+		return core.Wrap(core.Unavailable, err, "the consumer of the fire stream is missing")
+	}
+	it, err := cons.Messages(jetstream.PullMaxMessages(batch), jetstream.PullExpiry(5*time.Second), jetstream.PullHeartbeat(time.Second))
+	if err != nil {
+		return core.Wrap(core.Unavailable, err, "fires cannot be received")
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	stop := context.AfterFunc(ctx, it.Stop)
+	defer stop()
+	slots := make(chan struct{}, batch)
+	for {
+		msg, err := it.Next()
+		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
+			return nil
+		}
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			continue // NATS is away or slow; the iterator goes on
+		}
+		if err != nil {
+			it.Stop()
+			return core.Wrap(core.Unavailable, err, "fires cannot be received")
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			b.handle(ctx, msg, decide)
+		})
+	}
+}
+
+func (b *Bus) handle(ctx context.Context, msg jetstream.Msg, decide func(context.Context, Batch) error) {
+	var ids []string
+	meta, err := msg.Metadata()
+	if err != nil || json.Unmarshal(msg.Data(), &ids) != nil {
+		b.log.ErrorContext(ctx, "message dropped: it holds no fires", "err", err)
+		_ = msg.Term()
+		return
+	}
+	in := Batch{Tries: int(meta.NumDelivered)}
+	for _, text := range ids {
+		f, err := core.ParseFireID(text)
+		if err != nil {
+			b.log.ErrorContext(ctx, "fire dropped", "err", err)
+			continue
+		}
+		in.Fires = append(in.Fires, f)
+	}
+	// The decision goes on when the process is asked to stop: it is short.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	go keep(ctx, msg)
+	if err := decide(ctx, in); err != nil {
+		b.log.WarnContext(ctx, "fires not decided, they come again", "count", len(in.Fires), "tries", in.Tries, "err", err)
+		_ = msg.NakWithDelay(time.Second)
+		return
+	}
+	_ = msg.Ack()
+}
+
+// keep tells JetStream that a message is being worked on.
+func keep(ctx context.Context, msg jetstream.Msg) {
+	tick := time.NewTicker(ackWait / 2)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			_ = msg.InProgress()
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,141 @@
+// Package queue carries dispatches over asynq. It is the only place that knows
+// asynq's client, inspector and server.
+//
+// A message is the id of a dispatch and nothing else: what the step is to do
+// stands in the store. The id is the asynq task's id too, so sending the same
+// dispatch twice is one task. Losing a message, or finding it twice, is harmless:
+// the reconciler finds the one and the fence stops the other. What of asynq is
+// used, and what never, is in docs/decisions.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/takt-dev/takt/internal/core"
+)
+
+// TaskType is the type of every task, as the dashboard shows it.
+const TaskType = "takt:dispatch"
+
+// beyond is how much longer than an attempt's own timeout asynq lets a task be:
+// asynq must never be the one to end it.
+const beyond = 90 * time.Second
+
+// senders bounds the goroutines of one Send; with a batching client their
+// commands travel together.
+const senders = 64
+
+// A Client sends dispatches and looks into queues. It is safe for concurrent use.
+type Client struct {
+	rdb       redis.UniversalClient
+	asynq     *asynq.Client
+	inspector *asynq.Inspector
+}
+
+// NewClient makes a Client on a Redis client that the caller closes.
+func NewClient(rdb redis.UniversalClient) *Client {
+	return &Client{rdb: rdb, asynq: asynq.NewClientFromRedisClient(rdb), inspector: asynq.NewInspectorFromRedisClient(rdb)}
+}
+
+// Send puts dispatches into their queues. A dispatch that is there already was
+// sent before and is no error. When some could not be sent the first error is
+// returned; the others were.
+func (c *Client) Send(ctx context.Context, ds []core.Dispatch) error {
+	if len(ds) == 1 {
+		return c.send(ctx, ds[0])
+	}
+	work := make(chan core.Dispatch)
+	errs := make(chan error, len(ds))
+	var wg sync.WaitGroup
+	for range min(senders, len(ds)) {
+		wg.Go(func() {
+			for d := range work {
+				if err := c.send(ctx, d); err != nil {
+					errs <- err
+				}
+			}
+		})
+	}
+	for _, d := range ds {
+		work <- d
+	}
+	close(work)
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+func (c *Client) send(ctx context.Context, d core.Dispatch) error {
+	timeout := d.Timeout
+	if timeout == 0 {
+		timeout = core.MaxTimeout
+	}
+	_, err := c.asynq.EnqueueContext(ctx, asynq.NewTask(TaskType, []byte(d.ID())),
+		asynq.TaskID(d.ID()), asynq.Queue(d.Queue), asynq.MaxRetry(math.MaxInt32), asynq.Timeout(timeout+beyond))
+	if err == nil || errors.Is(err, asynq.ErrTaskIDConflict) {
+		return nil
+	}
+	return core.Wrap(core.Unavailable, err, "the queue cannot take the dispatch now")
+}
+
+// A Place is where a dispatch is.
+type Place string
+
+// Places of a dispatch.
+const (
+	Pending Place = "pending" // waits in its queue
+	Active  Place = "active"  // a worker took it
+	Stuck   Place = "stuck"   // in asynq's retry, scheduled, archived or completed set: somebody's hand, or a worker that could not record
+	Missing Place = "missing"
+)
+
+// Where says where each dispatch is, in one round trip. asynq's inspector asks
+// for one task at a time, so this reads the state that asynq keeps with a task.
+func (c *Client) Where(ctx context.Context, ds []core.Dispatch) ([]Place, error) {
+	if len(ds) == 0 {
+		return nil, nil
+	}
+	pipe := c.rdb.Pipeline()
+	states := make([]*redis.StringCmd, len(ds))
+	for i, d := range ds {
+		states[i] = pipe.HGet(ctx, "asynq:{"+d.Queue+"}:t:"+d.ID(), "state")
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, core.Wrap(core.Unavailable, err, "the queue cannot be read now")
+	}
+	out := make([]Place, len(ds))
+	for i, state := range states {
+		switch state.Val() {
+		case "":
+			out[i] = Missing
+		case "pending":
+			out[i] = Pending
+		case "active":
+			out[i] = Active
+		default:
+			out[i] = Stuck
+		}
+	}
+	return out, nil
+}
+
+// Remove deletes the task of a dispatch that was replaced. A task that is gone or
+// that a worker has taken is left alone; Begin turns it away.
+func (c *Client) Remove(ctx context.Context, d core.Dispatch) error {
+	err := c.inspector.DeleteTask(d.Queue, d.ID())
+	if err == nil || errors.Is(err, asynq.ErrQueueNotFound) || errors.Is(err, asynq.ErrTaskNotFound) {
+		return nil
+	}
+	if places, placeErr := c.Where(ctx, []core.Dispatch{d}); placeErr == nil && places[0] == Active {
+		return nil
+	}
+	return fmt.Errorf("remove task %s: %w", d.ID(), err)
+}

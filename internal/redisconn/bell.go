@@ -1,0 +1,139 @@
+package redisconn
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A Bell is one process's memory of "there may be work in a queue". It lets
+// asynq servers, which can only poll, sleep while their queues are empty and
+// wake within a round trip of a ring:
+//
+//	bell := redisconn.NewBell()
+//	client.AddHook(bell.Hook(len(queues))) // one client and hook for each asynq server
+//	go bell.Poll(ctx, plain, keys)         // one for the process
+//	bell.Ring()                            // after each enqueue, and when NATS says so
+//	bell.Close()                           // before asynq's Shutdown
+//
+// A ring is a hint. It may be lost on its way, so somebody has to look into the
+// queues from time to time all the same: Poll does, once for the whole process.
+//
+// No wake-up is lost between the look into the queues and the sleep: rings are
+// counted, the count is read before the first queue is asked, and the sleep
+// ends at once when it has moved since.
+type Bell struct {
+	mu       sync.Mutex
+	rings    uint64        // how often it was rung
+	rung     chan struct{} // closed by the next ring; nil while nobody waits
+	sleeping int           // servers asleep
+	pollers  int           // Poll loops at work
+	fallback time.Duration
+	changed  chan struct{} // closed, and made anew, when fallback changes
+	closed   chan struct{}
+}
+
+const (
+	// defaultFallback is how stale a look into the queues may become where no
+	// NATS carries rings from other processes.
+	defaultFallback = 50 * time.Millisecond
+
+	// longestSleep bounds a sleep while Poll watches the queues. It only
+	// matters should Poll itself be stuck.
+	longestSleep = 5 * time.Second
+)
+
+// NewBell returns a Bell whose fallback is 50 ms, right for a process without NATS.
+func NewBell() *Bell {
+	return &Bell{
+		fallback: defaultFallback,
+		changed:  make(chan struct{}),
+		closed:   make(chan struct{}),
+	}
+}
+
+// Ring wakes every sleeping server; those now asking their queues ask once more
+// before they sleep. It never blocks.
+func (b *Bell) Ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rings++
+	if b.rung != nil {
+		close(b.rung)
+		b.rung = nil
+	}
+}
+
+// SetFallback sets how long the queues may go unwatched while no ring comes: 1 s
+// where NATS carries the rings, 50 ms where it does not. It may change at any
+// time, as NATS comes and goes; Poll then looks at once.
+func (b *Bell) SetFallback(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if d <= 0 {
+		d = defaultFallback
+	}
+	if d != b.fallback {
+		b.fallback = d
+		close(b.changed)
+		b.changed = make(chan struct{})
+	}
+}
+
+// Close wakes every sleeping server for good: from now on each dequeue answers
+// "empty" without asking Redis, so that nothing more is taken and asynq's
+// Shutdown is not held up. It may be called again.
+func (b *Bell) Close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.isClosed() {
+		close(b.closed)
+	}
+}
+
+func (b *Bell) isClosed() bool {
+	select {
+	case <-b.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// count returns how often the bell was rung.
+func (b *Bell) count() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.rings
+}
+
+// sleep returns when the bell was rung more than seen times, the fallback time
+// has passed, or ctx or the bell has ended.
+func (b *Bell) sleep(ctx context.Context, seen uint64) {
+	b.mu.Lock()
+	if b.rings != seen {
+		b.mu.Unlock()
+		return
+	}
+	if b.rung == nil {
+		b.rung = make(chan struct{})
+	}
+	rung, limit := b.rung, b.fallback
+	if b.pollers > 0 {
+		limit = longestSleep
+	}
+	b.sleeping++
+	b.mu.Unlock()
+
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-rung:
+	case <-timer.C:
+	case <-ctx.Done():
+	case <-b.closed:
+	}
+	b.mu.Lock()
+	b.sleeping--
+	b.mu.Unlock()
+}

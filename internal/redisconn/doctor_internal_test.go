@@ -1,0 +1,122 @@
+package redisconn
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/takt-dev/takt/internal/testenv"
+)
+
+// severities returns each finding's severity by check.
+func severities(findings []Finding) map[string]Severity {
+	by := map[string]Severity{}
+	for _, f := range findings {
+		by[f.Check] = f.Severity
+	}
+	return by
+}
+
+func TestDoctorOnRealServers(t *testing.T) {
+	fit := map[string]Severity{"version": OK, "memory": OK, "persistence": OK, "clock": OK, "scripts": OK, "shape": OK}
+	rows := []struct {
+		name    string
+		start   func(testing.TB) *testenv.RedisServer
+		set     [2]string // CONFIG SET
+		changed map[string]Severity
+	}{
+		{"as takt starts it", testenv.DurableRedis, [2]string{}, nil},
+		{"no append-only file", testenv.Redis, [2]string{}, map[string]Severity{"persistence": Problem}},
+		{"everysec", testenv.DurableRedis, [2]string{"appendfsync", "everysec"}, map[string]Severity{"persistence": Warning}},
+		{"fsync no", testenv.DurableRedis, [2]string{"appendfsync", "no"}, map[string]Severity{"persistence": Problem}},
+		{"eviction", testenv.DurableRedis, [2]string{"maxmemory-policy", "allkeys-lru"}, map[string]Severity{"memory": Problem}},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			client := row.start(t).Client(t)
+			if row.set[0] != "" {
+				if err := client.ConfigSet(t.Context(), row.set[0], row.set[1]).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := map[string]Severity{}
+			for check, severity := range fit {
+				want[check] = severity
+			}
+			for check, severity := range row.changed {
+				want[check] = severity
+			}
+			findings := Doctor(t.Context(), client)
+			if diff := cmp.Diff(want, severities(findings)); diff != "" {
+				t.Errorf("Doctor (-want +got):\n%s\n%+v", diff, findings)
+			}
+			for _, f := range findings {
+				if (f.Do == "") != (f.Severity == OK) || f.Text == "" {
+					t.Errorf("%+v: a finding has a text, and says what to do unless it is OK", f)
+				}
+			}
+		})
+	}
+}
+
+func TestDoctorOfALimitedUser(t *testing.T) {
+	server := testenv.DurableRedis(t)
+	admin := server.Client(t)
+	if err := admin.ACLSetUser(t.Context(), "weak", "on", ">pw", "+ping", "~*").Err(); err != nil {
+		t.Fatal(err)
+	}
+	options := *admin.Options()
+	options.Username, options.Password = "weak", "pw"
+	weak := redis.NewClient(&options)
+	defer weak.Close()
+	want := map[string]Severity{"version": Warning, "memory": Warning, "persistence": Warning, "clock": Problem, "scripts": Problem, "shape": OK}
+	if diff := cmp.Diff(want, severities(Doctor(t.Context(), weak))); diff != "" {
+		t.Errorf("Doctor (-want +got):\n%s", diff)
+	}
+}
+
+func TestDoctorOfADeadServer(t *testing.T) {
+	server := testenv.Redis(t)
+	client := server.Client(t)
+	server.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if diff := cmp.Diff(map[string]Severity{"connection": Problem}, severities(Doctor(ctx, client))); diff != "" {
+		t.Errorf("Doctor (-want +got):\n%s", diff)
+	}
+}
+
+func TestDoctorVerdicts(t *testing.T) {
+	rows := []struct {
+		name string
+		got  Finding
+		want Severity
+	}{
+		{"6.2", version(map[string]string{"redis_version": "6.2.0"}), OK},
+		{"8.0", version(map[string]string{"redis_version": "8.0.1"}), OK},
+		{"6.0", version(map[string]string{"redis_version": "6.0.16"}), Problem},
+		{"5", version(map[string]string{"redis_version": "5.9.9"}), Problem},
+		{"failed write", persistence(t.Context(), nil, map[string]string{"aof_enabled": "1", "aof_last_write_status": "err"}), Problem},
+		{"no skew", skew(-30 * time.Millisecond), OK},
+		{"some skew", skew(-300 * time.Millisecond), Warning},
+		{"large skew", skew(3 * time.Second), Problem},
+		{"replica", shape(map[string]string{"role": "slave"}, false), Problem},
+		{"cluster spoken to alone", shape(map[string]string{"cluster_enabled": "1"}, false), Problem},
+		{"cluster", shape(map[string]string{"cluster_enabled": "1"}, true), OK},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			if row.got.Severity != row.want {
+				t.Errorf("finding = %+v, want severity %s", row.got, row.want)
+			}
+		})
+	}
+	if f := version(map[string]string{"redis_version": "6.0.16"}); !strings.Contains(f.Text, "6.0.16") {
+		t.Errorf("the finding does not name the version: %+v", f)
+	}
+}

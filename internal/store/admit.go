@@ -1,0 +1,215 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/id"
+)
+
+var overlapLetters = map[core.OverlapPolicy]string{
+	"": "a", core.OverlapAllow: "a", core.OverlapSkip: "s", core.OverlapBufferOne: "1",
+	core.OverlapBufferAll: "b", core.OverlapCancel: "o", core.OverlapSkipSteps: "j",
+}
+
+// Admit decides about a run once and for all under a.Run.Request, and makes the
+// run and its first steps. Asked again, it returns the stored decision. The
+// effects are the caller's to do; whoever dies before leaves them to Repair.
+func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, error) {
+	home, ok := s.runHome(a.Run.ID)
+	if !ok || home != s.home(a.Run.Target.UUID) {
+		return core.Admitted{}, fmt.Errorf("admit run %s: its id does not name the partition of target %s", a.Run.ID, a.Run.Target.UUID)
+	}
+	rows, hash, err := encodePlan(a.Plan)
+	if err != nil {
+		return core.Admitted{}, err
+	}
+	a.Run.Plan = hash
+	args, err := s.admitArgs(a)
+	if err != nil {
+		return core.Admitted{}, err
+	}
+	for {
+		r, err := s.call(ctx, admitScript, home, args...)
+		if err != nil {
+			return core.Admitted{}, unavailable("admit run "+a.Run.ID, err)
+		}
+		if reply(r).text(0) != "noplan" {
+			return admitted(reply(r)), nil
+		}
+		if err := s.putPlan(ctx, home, hash, rows); err != nil {
+			return core.Admitted{}, err
+		}
+	}
+}
+
+func (s *Store) admitArgs(a core.Admission) ([]any, error) {
+	meta, err := encodeMeta(a.Run)
+	if err != nil {
+		return nil, err
+	}
+	limit := a.Overlap.Limit
+	if limit == 0 {
+		limit = 100
+	}
+	args := []any{
+		a.Run.Request, a.Run.ID, a.Run.Target.UUID, overlapLetters[a.Overlap.Policy], limit,
+		len(a.Plan), a.Run.Plan, meta, id.Fence(), a.Run.Trigger, a.Timeout.Milliseconds(),
+		s.opts.Backlog, a.Remember.Milliseconds(), s.opts.RunRetention.Milliseconds(), len(a.Routes),
+	}
+	return appendRoutes(args, a.Plan, 0, a.Routes), nil
+}
+
+func appendRoutes(args []any, plan []core.PlannedStep, from int, routes []core.Route) []any {
+	for k, r := range routes {
+		args = append(args, plan[from+k].Job, r.Queue, r.Wait)
+	}
+	return args
+}
+
+func admitted(r reply) core.Admitted {
+	word, again := r.text(0), false
+	if len(word) > 6 && word[:6] == "again-" {
+		word, again = word[6:], true
+	}
+	return core.Admitted{
+		Word: core.AdmitWord(word), Again: again, Run: r.text(1), Reason: r.text(2),
+		Effects: core.Effects{Sends: sends(r.list(3)), Stops: stops(r.list(4)), Expand: r.list(5)},
+	}
+}
+
+// Expand makes the steps [from, from+len(routes)) of a run that is at that index;
+// it returns no effects when somebody else did so before.
+func (s *Store) Expand(ctx context.Context, run string, plan []core.PlannedStep, from int, routes []core.Route) (core.Effects, error) {
+	home, ok := s.runHome(run)
+	if !ok {
+		return core.Effects{}, core.Missing("run", run)
+	}
+	args := appendRoutes([]any{run, from, id.Fence(), len(routes)}, plan, from, routes)
+	r, err := s.call(ctx, expandScript, home, args...)
+	if err != nil {
+		return core.Effects{}, unavailable("expand run "+run, err)
+	}
+	return core.Effects{Sends: sends(reply(r).list(1)), Expand: reply(r).list(2)}, nil
+}
+
+func (s *Store) putPlan(ctx context.Context, home, hash string, rows []string) error {
+	for from := 0; from < len(rows); from += core.Chunk {
+		args := []any{hash, from}
+		for _, row := range rows[from:min(from+core.Chunk, len(rows))] {
+			args = append(args, row)
+		}
+		if _, err := s.call(ctx, planScript, home, args...); err != nil {
+			return unavailable("store plan", err)
+		}
+	}
+	return nil
+}
+
+// encodePlan gives the rows of a plan, "<timeout in ms>|<JSON>", and the hash
+// that names it.
+func encodePlan(plan []core.PlannedStep) ([]string, string, error) {
+	rows := make([]string, len(plan))
+	sum := sha256.New()
+	for i, p := range plan {
+		b, err := json.Marshal(p)
+		if err != nil {
+			return nil, "", fmt.Errorf("encode plan: %w", err)
+		}
+		rows[i] = strconv.FormatInt(p.Timeout.Milliseconds(), 10) + "|" + string(b)
+		fmt.Fprintf(sum, "%d:%s", len(rows[i]), rows[i])
+	}
+	return rows, hex.EncodeToString(sum.Sum(nil)[:16]), nil
+}
+
+// runMeta is what of a run never changes. Short names: it is kept per run.
+type runMeta struct {
+	Account string          `json:"a,omitempty"`
+	Dialect core.Dialect    `json:"d,omitempty"`
+	Kind    core.TargetKind `json:"k"`
+	Name    string          `json:"n,omitempty"`
+	Type    string          `json:"y,omitempty"`
+	Fire    string          `json:"f,omitempty"`
+	Request string          `json:"q,omitempty"`
+	RetryOf string          `json:"r,omitempty"`
+}
+
+func encodeMeta(r core.Run) (string, error) {
+	m := runMeta{Account: r.Account, Dialect: r.Dialect, Kind: r.Target.Kind, Name: r.Name, Type: r.Type, Request: r.Request, RetryOf: r.RetryOf}
+	if !r.Fire.IsZero() {
+		m.Fire = r.Fire.Entry()
+	}
+	b, err := json.Marshal(m)
+	return string(b), err
+}
+
+func sends(pairs []string) []core.Dispatch {
+	out := make([]core.Dispatch, 0, len(pairs)/2)
+	for k := 0; k+1 < len(pairs); k += 2 {
+		d, err := core.ParseDispatch(pairs[k])
+		if err != nil {
+			continue // scripts write no other ids
+		}
+		d.Queue = pairs[k+1]
+		out = append(out, d)
+	}
+	return out
+}
+
+func stops(pairs []string) []core.Stop {
+	out := make([]core.Stop, 0, len(pairs)/2)
+	for k := 0; k+1 < len(pairs); k += 2 {
+		out = append(out, core.Stop{Worker: pairs[k], Dispatch: pairs[k+1]})
+	}
+	return out
+}
+
+// Cancel asks a run to stop. end is RunCanceled or RunTimedOut. It returns
+// whether the run had ended before.
+func (s *Store) Cancel(ctx context.Context, run, reason string, end core.RunState) (ended bool, eff core.Effects, err error) {
+	home, ok := s.runHome(run)
+	if !ok {
+		return false, eff, core.Missing("run", run)
+	}
+	letter, timer := "x", ""
+	if end == core.RunTimedOut {
+		letter, timer = "t", "deadline|"+run
+	}
+	for first := true; ; first = false {
+		r, err := s.call(ctx, cancelScript, home, run, reason, letter, timer)
+		if err != nil {
+			return false, eff, unavailable("cancel run "+run, err)
+		}
+		if reply(r).text(0) == "missing" {
+			return false, eff, core.Missing("run", run)
+		}
+		if first {
+			ended = runStates[reply(r).text(1)].Ended()
+		}
+		eff.Add(core.Effects{Stops: stops(reply(r).list(2)), Expand: reply(r).list(3)})
+		if reply(r).text(0) == "done" {
+			return ended, eff, nil
+		}
+	}
+}
+
+// Forget removes an ended run at the end of its retention.
+func (s *Store) Forget(ctx context.Context, run string) error {
+	home, ok := s.runHome(run)
+	if !ok {
+		return nil
+	}
+	_, err := s.call(ctx, forgetScript, home, run)
+	return unavailable("forget run "+run, err)
+}
+
+// DropPlan removes a plan of a partition that no run was admitted with.
+func (s *Store) DropPlan(ctx context.Context, partition int, hash string) error {
+	_, err := s.call(ctx, dropPlanScript, root(partition), hash)
+	return unavailable("drop plan", err)
+}

@@ -1,0 +1,81 @@
+-- Decides about a run request once and for all, and makes the run.
+-- KEYS[1] partition root
+-- ARGV 1 request id, 2 run id, 3 target, 4 overlap policy letter (a allow, s skip,
+--   1 buffer_one, b buffer_all, o cancel_other, j skip_steps), 5 buffer limit,
+--   6 steps in all, 7 plan hash, 8 meta JSON, 9 random part of fences,
+--   10 trigger or '', 11 run timeout in ms or 0, 12 backlog limit,
+--   13 ms to remember the decision, 14 retention of the ended run in ms,
+--   15 number k of routes, then k times job, queue, wait reason.
+-- Returns {word, run id, reason, {dispatch id, queue, ...}, {worker, dispatch id, ...} to
+--   stop, {runs to expand}}; word is
+--   started | buffered | skipped; noplan: store the plan and ask again;
+--   busy: the backlog is full, nothing was changed; a repeated request
+--   returns the stored decision with the word prefixed by "again-".
+local reqkey = R .. ':req:' .. ARGV[1]
+local known = redis.call('GET', reqkey)
+if known then
+  local word, run, reason = string.match(known, '^(%a+)|([^|]*)|(.*)$')
+  return {'again-' .. word, run, reason, {}, {}, {}}
+end
+local run, target, policy, n = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
+local plan = R .. ':plan:' .. ARGV[7]
+if redis.call('HLEN', plan) ~= n + 1 then return {'noplan', '', '', {}, {}, {}} end
+if redis.call('ZCARD', R .. ':sent') + redis.call('ZCARD', R .. ':parked') >= tonumber(ARGV[12]) then
+  return {'busy', '', '', {}, {}, {}}
+end
+
+local act, buf = R .. ':act:' .. target, R .. ':buf:' .. target
+local active, word, reason = redis.call('ZCARD', act), 'started', ''
+if active > 0 then
+  local waiting = redis.call('ZCARD', buf)
+  if policy == 's' then
+    word, reason = 'skipped', 'an earlier run of the target has not ended (overlap skip)'
+  elseif policy == '1' and waiting >= 1 then
+    word, reason = 'skipped', 'a run is waiting already (overlap buffer_one)'
+  elseif policy == 'b' and waiting >= tonumber(ARGV[5]) then
+    word, reason = 'skipped', 'the buffer is full (overlap buffer_all, limit ' .. ARGV[5] .. ')'
+  elseif policy == '1' or policy == 'b' or policy == 'o' then
+    word, reason = 'buffered', 'waits for an earlier run of the target to end'
+  end
+end
+local out, told = {}, {}
+if word == 'skipped' then
+  redis.call('SET', reqkey, word .. '||' .. reason, 'PX', ARGV[13])
+  return {word, '', reason, out, told, STARTED}
+end
+
+local stamp = math.max(NOW, (tonumber(redis.call('GET', R .. ':last')) or 0) + 1)
+redis.call('SET', R .. ':last', stamp)
+redis.call('SET', reqkey, word .. '|' .. run .. '|' .. reason, 'PX', ARGV[13])
+redis.call('HINCRBY', plan, 'refs', 1)
+redis.call('HSET', runkey(run), 'm', ARGV[8], 'st', 'p', 'cr', stamp, 'n', n, 'cur', 0,
+  'pl', ARGV[7], 'tg', target, 'pol', policy, 'ret', ARGV[14])
+redis.call('ZADD', R .. ':runs', stamp, run)
+redis.call('ZADD', R .. ':runs:' .. target, stamp, run)
+if ARGV[10] ~= '' then
+  redis.call('HSET', runkey(run), 'tr', ARGV[10])
+  redis.call('ZADD', R .. ':runs:by:' .. ARGV[10], stamp, run)
+end
+if tonumber(ARGV[11]) > 0 then
+  redis.call('HSET', runkey(run), 'dl', NOW + tonumber(ARGV[11]))
+  redis.call('ZADD', R .. ':timers', NOW + tonumber(ARGV[11]), 'deadline|' .. run)
+end
+if word == 'buffered' then
+  redis.call('HSET', runkey(run), 'why', reason)
+  if policy == 'o' then
+    for _, other in ipairs(redis.call('ZRANGE', buf, 0, -1)) do
+      cancel_run(other, 'replaced by a later run (overlap cancel_other)', 'x', told)
+    end
+    redis.call('ZADD', buf, stamp, run)
+    for _, other in ipairs(redis.call('ZRANGE', act, 0, -1)) do
+      cancel_run(other, 'replaced by a later run (overlap cancel_other)', 'x', told)
+    end
+  else
+    redis.call('ZADD', buf, stamp, run)
+  end
+  return {word, run, reason, out, told, STARTED}
+end
+redis.call('ZADD', act, stamp, run)
+redis.call('HSET', runkey(run), 'go', '1')
+expand(run, 0, tonumber(ARGV[15]), 16, ARGV[9], out)
+return {word, run, reason, out, told, STARTED}

@@ -1,0 +1,17 @@
+-- Writes what became of a fire into its ledger entry, once.
+-- KEYS[1] trigger partition root
+-- ARGV 1 trigger, 2 entry id, 3 slot in ms, 4 decision, 5 runs, 6 reason, 7 row to
+--   make when the publisher has not written the entry yet, 8 limit of entries
+-- Returns 1, or 0 when it was decided before.
+if redis.call('HEXISTS', R .. ':row:' .. ARGV[1], ARGV[2]) == 0 then
+  redis.call('HSET', R .. ':row:' .. ARGV[1], ARGV[2], ARGV[7])
+  redis.call('ZADD', R .. ':led:' .. ARGV[1], ARGV[3], ARGV[2])
+end
+local e = get_entry(ARGV[1], ARGV[2])
+if e.decision ~= '' then return 0 end
+e.dec, e.decision, e.runs, e.reason = NOW, ARGV[4], ARGV[5], ARGV[6]
+redis.call('ZREM', R .. ':undecided', ARGV[1] .. '/' .. ARGV[2])
+save_entry(ARGV[1], ARGV[2], e)
+count_day(ARGV[1], e.from, e.decision, e.count)
+merge_back(ARGV[1], ARGV[2], e)
+return 1

@@ -1,0 +1,20 @@
+-- Lists jobs in a group.
+-- KEYS[1] partition root of the group
+-- ARGV 1 group, 2 most members, then the jobs
+-- Returns {'ok', now in ms} , {'missing'} or {'full', members now}.
+if redis.call('HEXISTS', R .. ':group', ARGV[1]) == 0 then return {'missing'} end
+local key = R .. ':members:' .. ARGV[1]
+local fresh = 0
+for k = 3, #ARGV do
+  if not redis.call('ZSCORE', key, ARGV[k]) then fresh = fresh + 1 end
+end
+local have = redis.call('ZCARD', key)
+if have + fresh > tonumber(ARGV[2]) then return {'full', have} end
+-- Scores keep the order of adding, also within one millisecond.
+local score = NOW
+local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+if last[2] and tonumber(last[2]) >= score then score = tonumber(last[2]) + 1 end
+for k = 3, #ARGV do
+  if redis.call('ZADD', key, 'NX', score, ARGV[k]) == 1 then score = score + 1 end
+end
+return {'ok', NOW}

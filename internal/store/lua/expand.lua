@@ -1,0 +1,14 @@
+-- Makes the next steps of a run and dispatches them.
+-- KEYS[1] partition root
+-- ARGV 1 run, 2 index of the first step, 3 random part of fences, 4 number k of
+--   routes, then k times job, queue, wait reason.
+-- Returns {word, {dispatch id, queue, ...}, {runs to expand}}; word is ok, or moved when the
+--   run is not at that index (somebody else did it) or may not start yet.
+local h = redis.call('HMGET', runkey(ARGV[1]), 'st', 'cur', 'go')
+if (h[1] ~= 'p' and h[1] ~= 'r') or h[2] ~= ARGV[2] or not h[3] then
+  if not h[1] or (h[1] ~= 'p' and h[1] ~= 'r') then redis.call('ZREM', R .. ':outbox', 'expand|' .. ARGV[1]) end
+  return {'moved', {}, {}}
+end
+local out = {}
+expand(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4]), 5, ARGV[3], out)
+return {'ok', out, STARTED}

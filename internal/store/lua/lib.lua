@@ -1,0 +1,204 @@
+-- Prelude of every run script. KEYS[1] is the root of a partition,
+-- "takt:{p:N}"; each key that a script touches is the root plus a suffix, so
+-- all of them lie in one hash slot. The keys are:
+--   <root>:run:<id>     hash, one run: meta, state, counters, one field per step
+--   <root>:plan:<hash>  hash, one plan: field i = "<timeout in ms>|<step i as JSON>", refs = runs that use it
+--   <root>:out:<id>     hash, outputs of a run's attempts: field "<step>.<attempt>"
+--   <root>:runs[:<target>|:by:<trigger>]  zsets of run ids by creation stamp
+--   <root>:act:<target> zset of the target's runs that are under way
+--   <root>:buf:<target> zset of the target's runs that wait for those to end
+--   <root>:busy:<target> hash job -> "<run>:<step>" under overlap skip_steps
+--   <root>:sent         zset of dispatches that have not begun, by time sent
+--   <root>:parked       zset of "<run>:<step>" that wait for a worker
+--   <root>:live         hash of attempts under way: dispatch id -> "<worker>|<deadline>"
+--   <root>:timers       zset of what is to happen, by when
+--   <root>:outbox       zset of effects on other keys that are not yet confirmed
+--   <root>:req:<id>     string, the stored decision of an admission
+--   <root>:count        hash of counters kept at transitions
+--
+-- A step field is st|fc|fr|n|bad|lost|q|w|t0|t1|code|txt: state letter, fence
+-- counter and random part, attempts, attempts counted as failures, attempts
+-- lost, queue, worker, begin and end in ms, exit code, reason. State letters:
+-- w waiting, d dispatched, r running, c canceling, s succeeded, f failed,
+-- x canceled, t timed out, k skipped; runs use p pending and r c s f x t.
+local R = KEYS[1]
+local T = redis.call('TIME')
+local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
+
+-- Runs that this script let start: their steps are to be expanded.
+local STARTED = {}
+
+local function runkey(run) return R .. ':run:' .. run end
+
+local function get_step(run, i)
+  local row = redis.call('HGET', runkey(run), 's' .. i)
+  if not row then return nil end
+  local s = {}
+  local fc, n, bad, lost, t0, t1
+  s.st, fc, s.fr, n, bad, lost, s.q, s.w, t0, t1, s.code, s.txt =
+    string.match(row, '^(%a)|(%d+)|(%x*)|(%d+)|(%d+)|(%d+)|([^|]*)|([^|]*)|(%d+)|(%d+)|(%-?%d+)|(.*)$')
+  s.fc, s.n, s.bad, s.lost, s.t0, s.t1 = tonumber(fc), tonumber(n), tonumber(bad), tonumber(lost), tonumber(t0), tonumber(t1)
+  return s
+end
+
+local function put_step(run, i, s)
+  redis.call('HSET', runkey(run), 's' .. i, table.concat(
+    {s.st, s.fc, s.fr, s.n, s.bad, s.lost, s.q, s.w, s.t0, s.t1, s.code, s.txt}, '|'))
+end
+
+local function new_step()
+  return {st = 'w', fc = 0, fr = '', n = 0, bad = 0, lost = 0, q = '', w = '', t0 = 0, t1 = 0, code = '0', txt = ''}
+end
+
+local function dispatch_id(run, i, s) return run .. ':' .. i .. ':' .. s.fc .. '-' .. s.fr end
+
+-- Keeps an attempt that is not told by its step's own row.
+local function archive(run, i, s, state, code, txt)
+  redis.call('HSET', runkey(run), 'a' .. i .. '.' .. s.n,
+    table.concat({state, s.w, s.t0, NOW, code, txt}, '|'))
+end
+
+-- Raises the fence and sends the step to queue q, or parks it where q is ''.
+-- Appends id and queue to out.
+local function send(run, i, s, q, why, random, out)
+  s.fc, s.fr, s.w, s.q = s.fc + 1, random, '', q
+  if q == '' then
+    s.st, s.txt = 'w', why
+    redis.call('ZADD', R .. ':parked', 'NX', NOW, run .. ':' .. i)
+  else
+    s.st, s.txt = 'd', ''
+    redis.call('ZREM', R .. ':parked', run .. ':' .. i)
+    local id = dispatch_id(run, i, s)
+    redis.call('ZADD', R .. ':sent', NOW, id)
+    out[#out + 1] = id
+    out[#out + 1] = q
+  end
+  put_step(run, i, s)
+end
+
+local function open_steps(run)
+  local c = redis.call('HMGET', runkey(run), 'n', 'cs', 'cf', 'cx', 'ct', 'ck')
+  local open = tonumber(c[1])
+  for k = 2, 6 do open = open - (tonumber(c[k]) or 0) end
+  return open, c
+end
+
+-- Ends a run whose steps have all ended, and starts the next buffered run of
+-- its target. Returns the state letter, or '' while steps are open.
+local function settle_run(run)
+  local open, c = open_steps(run)
+  if open > 0 then return '' end
+  local key = runkey(run)
+  local h = redis.call('HMGET', key, 'st', 'tg', 'ret', 'why', 'end')
+  if h[1] == 's' or h[1] == 'f' or h[1] == 'x' or h[1] == 't' then return '' end
+  local st = 's'
+  if h[5] then st = h[5]
+  elseif (tonumber(c[3]) or 0) + (tonumber(c[5]) or 0) > 0 then st = 'f'
+  elseif (tonumber(c[4]) or 0) > 0 then st = 'x' end
+  redis.call('HSET', key, 'st', st, 't1', NOW)
+  redis.call('HDEL', key, 'cur', 'end', 'go', 'stop', 'made')
+  redis.call('HINCRBY', R .. ':count', 'run.' .. st, 1)
+  redis.call('ZREM', R .. ':act:' .. h[2], run)
+  redis.call('ZREM', R .. ':timers', 'deadline|' .. run)
+  redis.call('ZREM', R .. ':outbox', 'expand|' .. run)
+  redis.call('ZADD', R .. ':timers', NOW + tonumber(h[3]), 'forget|' .. run)
+  if redis.call('ZCARD', R .. ':act:' .. h[2]) == 0 then
+    local nextrun = redis.call('ZPOPMIN', R .. ':buf:' .. h[2])
+    if nextrun[1] then
+      redis.call('ZADD', R .. ':act:' .. h[2], nextrun[2], nextrun[1])
+      redis.call('HDEL', runkey(nextrun[1]), 'why')
+      redis.call('HSET', runkey(nextrun[1]), 'go', '1')
+      redis.call('ZADD', R .. ':outbox', NOW, 'expand|' .. nextrun[1])
+      STARTED[#STARTED + 1] = nextrun[1]
+    end
+  end
+  return st
+end
+
+-- Ends a step in state letter st. s.t1, s.code and s.txt are the caller's.
+local function end_step(run, i, s, st)
+  local id = dispatch_id(run, i, s)
+  redis.call('ZREM', R .. ':sent', id)
+  redis.call('ZREM', R .. ':parked', run .. ':' .. i)
+  redis.call('HDEL', R .. ':live', id)
+  s.st, s.t1 = st, NOW
+  put_step(run, i, s)
+  redis.call('HINCRBY', runkey(run), 'c' .. st, 1)
+  redis.call('HINCRBY', R .. ':count', 'step.' .. st, 1)
+  local job = redis.call('HGET', runkey(run), 'j' .. i)
+  if job then
+    local busy = R .. ':busy:' .. redis.call('HGET', runkey(run), 'tg')
+    if redis.call('HGET', busy, job) == run .. ':' .. i then redis.call('HDEL', busy, job) end
+    redis.call('HDEL', runkey(run), 'j' .. i)
+  end
+end
+
+-- Makes the steps [from, from+#routes/3) of a run. routes holds job, queue and
+-- wait reason per step, from ARGV[at] on. Appends dispatches to out.
+local function expand(run, from, count, at, random, out)
+  local h = redis.call('HMGET', runkey(run), 'pol', 'tg', 'n')
+  for k = 0, count - 1 do
+    local i, job = from + k, ARGV[at + 3 * k]
+    local s = new_step()
+    local busy = R .. ':busy:' .. h[2]
+    if h[1] == 'j' and redis.call('HEXISTS', busy, job) == 1 then
+      s.txt = 'the last job is not completed. skip this job'
+      end_step(run, i, s, 'k')
+    else
+      if h[1] == 'j' then
+        redis.call('HSET', busy, job, run .. ':' .. i)
+        redis.call('HSET', runkey(run), 'j' .. i, job)
+      end
+      send(run, i, s, ARGV[at + 3 * k + 1], ARGV[at + 3 * k + 2], random, out)
+    end
+  end
+  local cur = from + count
+  redis.call('HSET', runkey(run), 'cur', cur)
+  if cur >= tonumber(h[3]) then
+    redis.call('ZREM', R .. ':outbox', 'expand|' .. run)
+    return settle_run(run)
+  end
+  redis.call('ZADD', R .. ':outbox', NOW, 'expand|' .. run)
+  return ''
+end
+
+-- Asks a run to stop: what has not begun is canceled at once (at most 500
+-- steps a call), what runs is told to. Returns true when all was asked.
+local function cancel_run(run, why, endstate, out)
+  local key = runkey(run)
+  local h = redis.call('HMGET', key, 'st', 'n', 'cur', 'stop', 'tg')
+  if not h[1] or h[1] == 's' or h[1] == 'f' or h[1] == 'x' or h[1] == 't' then return true end
+  local n, cur, from = tonumber(h[2]), tonumber(h[3] or '0'), tonumber(h[4] or '0')
+  if h[1] ~= 'c' then
+    redis.call('HSET', key, 'st', 'c', 'end', endstate, 'why', why, 'stop', 0)
+    redis.call('ZREM', R .. ':outbox', 'expand|' .. run)
+    redis.call('ZREM', R .. ':buf:' .. h[5], run)
+    if cur < n then redis.call('HINCRBY', key, 'cx', n - cur) end
+    redis.call('HSET', key, 'cur', n, 'made', cur)
+  end
+  local made = tonumber(redis.call('HGET', key, 'made'))
+  local to = math.min(made, from + 500)
+  for i = from, to - 1 do
+    local s = get_step(run, i)
+    if s.st == 'w' or s.st == 'd' then
+      redis.call('ZREM', R .. ':timers', 'retry|' .. run .. ':' .. i .. ':' .. s.fc)
+      s.txt = why
+      end_step(run, i, s, 'x')
+    elseif s.st == 'r' then
+      s.st = 'c'
+      put_step(run, i, s)
+      local id = dispatch_id(run, i, s)
+      redis.call('ZADD', R .. ':outbox', NOW, 'stop|' .. s.w .. '|' .. id)
+      out[#out + 1] = s.w
+      out[#out + 1] = id
+    end
+  end
+  if to < made then
+    redis.call('HSET', key, 'stop', to)
+    redis.call('ZADD', R .. ':outbox', NOW, 'cancel|' .. run)
+    return false
+  end
+  redis.call('ZREM', R .. ':outbox', 'cancel|' .. run)
+  settle_run(run)
+  return true
+end

@@ -1,0 +1,21 @@
+-- Says what is known of a fire.
+-- KEYS[1] trigger partition root
+-- ARGV 1 trigger, 2 entry id, 3 revision, 4 slot in ms
+-- Returns {word, trigger row or '', entry row or ''}; word is
+--   open: published and not decided, or the next slot to be published (its
+--   publisher has not advanced yet); decided; or unknown: no such slot.
+local row = redis.call('HGET', R .. ':trigger', ARGV[1])
+if not row then return {'unknown', '', ''} end
+local entry = redis.call('HGET', R .. ':row:' .. ARGV[1], ARGV[2])
+if entry then
+  local e = get_entry(ARGV[1], ARGV[2])
+  return {e.decision == '' and 'open' or 'decided', row, entry}
+end
+-- Skipped and missed slots may lie within an earlier entry.
+local prev = redis.call('ZREVRANGEBYSCORE', R .. ':led:' .. ARGV[1], ARGV[4], '-inf', 'LIMIT', 0, 1)[1]
+local p = prev and get_entry(ARGV[1], prev)
+if p and p.rev == ARGV[3] and p.manual == '0' and tonumber(p.to) >= tonumber(ARGV[4]) then return {'decided', row, ''} end
+if string.match(row, '^%d+|(%d+)|') == ARGV[3] and redis.call('ZSCORE', R .. ':next', ARGV[1]) == ARGV[4] then
+  return {'open', row, ''}
+end
+return {'unknown', row, ''}

@@ -1,0 +1,16 @@
+-- Writes a definition row by compare-and-set. A row is "<version>|<JSON>".
+-- KEYS[1] hash of the rows
+-- ARGV 1 uuid, 2 expected version (0: the row must not exist, -1: any), 3 JSON,
+--   4 new version
+-- Returns 1 when written, 0 when the row has another version, -1 when it does not
+--   exist (or, for version 0, when it does).
+local row = redis.call('HGET', KEYS[1], ARGV[1])
+if ARGV[2] == '0' then
+  if row then return -1 end
+elseif not row then
+  return -1
+elseif ARGV[2] ~= '-1' and string.match(row, '^(%d+)|') ~= ARGV[2] then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[4] .. '|' .. ARGV[3])
+return 1

@@ -1,0 +1,106 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var luaFiles embed.FS
+
+// Scripts, each in lua/<name>.lua with its keys, arguments and returns at the
+// head. Run scripts stand on lib.lua, trigger scripts on head.lua and ledger.lua.
+var (
+	admitScript    = script("lib", "admit")
+	planScript     = script("lib", "plan")
+	expandScript   = script("lib", "expand")
+	beginScript    = script("lib", "begin")
+	finishScript   = script("lib", "finish")
+	moveScript     = script("lib", "move")
+	cancelScript   = script("lib", "cancel")
+	forgetScript   = script("lib", "forget")
+	dropPlanScript = script("lib", "dropplan")
+
+	putScript       = script("put")
+	dropJobScript   = script("head", "dropjob")
+	dropGroupScript = script("head", "dropgroup")
+	claimScript     = script("head", "claim")
+	enrollScript    = script("head", "enroll")
+	withdrawScript  = script("head", "withdraw")
+	linkScript      = script("head", "link")
+
+	triggerScript = script("head", "ledger", "trigger")
+	advanceScript = script("head", "ledger", "advance")
+	lookupScript  = script("head", "ledger", "lookup")
+	decideScript  = script("head", "ledger", "decide")
+	trimScript    = script("head", "ledger", "trim")
+	openScript    = script("head", "ledger", "open")
+
+	beatScript   = script("head", "beat")
+	leaseScript  = script("lease")
+)
+
+func script(files ...string) *redis.Script {
+	var b strings.Builder
+	for _, f := range files {
+		src, err := luaFiles.ReadFile("lua/" + f + ".lua")
+		if err != nil {
+			panic(err) // the files are part of the binary
+		}
+		b.Write(src)
+		b.WriteByte('\n')
+	}
+	return redis.NewScript(b.String())
+}
+
+// call runs a script on the partition of key and gives its reply as a list.
+func (s *Store) call(ctx context.Context, sc *redis.Script, key string, args ...any) ([]any, error) {
+	v, err := sc.Run(ctx, s.rdb, []string{key}, args...).Result()
+	if err != nil {
+		return nil, err
+	}
+	if list, ok := v.([]any); ok {
+		return list, nil
+	}
+	return []any{v}, nil
+}
+
+// reply reads the elements of a script's reply.
+type reply []any
+
+func (r reply) text(i int) string {
+	if i >= len(r) {
+		return ""
+	}
+	switch v := r[i].(type) {
+	case string:
+		return v
+	case int64:
+		return fmt.Sprint(v)
+	}
+	return ""
+}
+
+func (r reply) number(i int) int64 {
+	if i >= len(r) {
+		return 0
+	}
+	n, _ := r[i].(int64)
+	return n
+}
+
+func (r reply) list(i int) []string {
+	if i >= len(r) {
+		return nil
+	}
+	inner, _ := r[i].([]any)
+	out := make([]string, len(inner))
+	for k := range inner {
+		out[k] = reply(inner).text(k)
+	}
+	return out
+}

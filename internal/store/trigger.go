@@ -1,0 +1,227 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/id"
+)
+
+// PutTrigger writes a trigger. t.Version is the version it was read with (0
+// creates it), t.Revision and t.Next are the new ones. settled is the next slot
+// the caller took into account; with checkNext the write fails with Stale when
+// the trigger has moved past it. Entries cover the slots in between. Targets
+// that were bound or freed are left in the outbox.
+func (s *Store) PutTrigger(ctx context.Context, t core.Trigger, settled time.Time, checkNext bool, entries []core.LedgerEntry, touched []core.Target) error {
+	expect := t.Version
+	t.Version++
+	b, err := json.Marshal(t)
+	if err != nil {
+		return fmt.Errorf("encode trigger: %w", err)
+	}
+	was := "*"
+	if checkNext {
+		was = slotText(settled)
+	}
+	args := []any{t.UUID, expect, b, t.Version, t.Revision, was, slotText(t.Next), len(entries)}
+	for _, e := range entries {
+		args = s.appendEntry(args, e)
+	}
+	for _, target := range touched {
+		args = append(args, linkEffect(target, t.UUID))
+	}
+	n, err := triggerScript.Run(ctx, s.rdb, []string{s.triggerHome(t.UUID)}, args...).Int()
+	if err != nil {
+		return unavailable("write trigger", err)
+	}
+	return putResult(n, "trigger", t.UUID, expect)
+}
+
+func linkEffect(t core.Target, trigger string) string {
+	return "link|" + string(t.Kind) + "|" + t.UUID + "|" + trigger
+}
+
+// slotText writes an instant as the scripts compare it: "" for none.
+func slotText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.UnixMilli(), 10)
+}
+
+// Trigger gives one trigger with its next slot; NotFound also for a tombstone
+// unless dead is asked for.
+func (s *Store) Trigger(ctx context.Context, uuid string, dead bool) (core.Trigger, error) {
+	pipe := s.rdb.Pipeline()
+	row := pipe.HGet(ctx, s.triggerHome(uuid)+":trigger", uuid)
+	next := pipe.ZScore(ctx, s.triggerHome(uuid)+":next", uuid)
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+		return core.Trigger{}, unavailable("read trigger", err)
+	}
+	if isNil(row.Err()) {
+		return core.Trigger{}, core.Missing("trigger", uuid)
+	}
+	t, err := decodeTrigger(row.Val())
+	if err != nil {
+		return t, err
+	}
+	if !t.Deleted.IsZero() && !dead {
+		return core.Trigger{}, core.Missing("trigger", uuid)
+	}
+	t.Next = fromMillis(int64(next.Val()))
+	return t, nil
+}
+
+// decodeTrigger reads "<version>|<revision>|<JSON>".
+func decodeTrigger(row string) (core.Trigger, error) {
+	var t core.Trigger
+	parts := strings.SplitN(row, "|", 3)
+	if len(parts) != 3 {
+		return t, fmt.Errorf("read trigger row: no version and revision")
+	}
+	if err := json.Unmarshal([]byte(parts[2]), &t); err != nil {
+		return t, fmt.Errorf("read trigger row: %w", err)
+	}
+	return t, nil
+}
+
+// ListTriggers gives every trigger of a partition, or of all for a negative one,
+// tombstones left out, in no order.
+func (s *Store) ListTriggers(ctx context.Context, partition int) ([]core.Trigger, error) {
+	from, to := partition, partition+1
+	if partition < 0 {
+		from, to = 0, s.opts.Partitions
+	}
+	pipe := s.rdb.Pipeline()
+	rows := make([]*redis.MapStringStringCmd, 0, to-from)
+	nexts := make([]*redis.ZSliceCmd, 0, to-from)
+	for n := from; n < to; n++ {
+		rows = append(rows, pipe.HGetAll(ctx, triggerRoot(n)+":trigger"))
+		nexts = append(nexts, pipe.ZRangeWithScores(ctx, triggerRoot(n)+":next", 0, -1))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, unavailable("list triggers", err)
+	}
+	var out []core.Trigger
+	for k := range rows {
+		next := make(map[string]time.Time, len(nexts[k].Val()))
+		for _, z := range nexts[k].Val() {
+			uuid, _ := z.Member.(string)
+			next[uuid] = fromMillis(int64(z.Score))
+		}
+		for uuid, row := range rows[k].Val() {
+			t, err := decodeTrigger(row)
+			if err != nil {
+				return nil, err
+			}
+			if t.Deleted.IsZero() {
+				t.Next = next[uuid]
+				out = append(out, t)
+			}
+		}
+	}
+	return out, nil
+}
+
+// Tombstones gives the deleted triggers of a partition.
+func (s *Store) Tombstones(ctx context.Context, partition int) ([]core.Trigger, error) {
+	rows, err := s.rdb.HGetAll(ctx, triggerRoot(partition)+":trigger").Result()
+	if err != nil {
+		return nil, unavailable("list triggers", err)
+	}
+	var out []core.Trigger
+	for _, row := range rows {
+		t, err := decodeTrigger(row)
+		if err != nil {
+			return nil, err
+		}
+		if !t.Deleted.IsZero() {
+			out = append(out, t)
+		}
+	}
+	return out, nil
+}
+
+// Bury removes a tombstone with its ledger.
+func (s *Store) Bury(ctx context.Context, uuid string) error {
+	home := s.triggerHome(uuid)
+	pipe := s.rdb.Pipeline()
+	pipe.HDel(ctx, home+":trigger", uuid)
+	pipe.Del(ctx, home+":led:"+uuid, home+":row:"+uuid, home+":day:"+uuid)
+	_, err := pipe.Exec(ctx)
+	return unavailable("remove tombstone", err)
+}
+
+// Link notes at a target that a trigger is about to be bound to it.
+func (s *Store) Link(ctx context.Context, target core.Target, trigger string, most int) error {
+	n, err := linkScript.Run(ctx, s.rdb, []string{s.home(target.UUID)}, string(target.Kind), target.UUID, trigger, most).Int()
+	switch {
+	case err != nil:
+		return unavailable("link trigger", err)
+	case n == 0:
+		return core.Missing(nounOf(target.Kind), target.UUID)
+	case n < 0:
+		return core.Errorf(core.Exhausted, "There are [%d] triggers added to %s[uuid:%s], cannot add any more.", most, nounOf(target.Kind), target.UUID)
+	}
+	return nil
+}
+
+func nounOf(k core.TargetKind) string {
+	if k == core.GroupTarget {
+		return "job group"
+	}
+	return "job"
+}
+
+// Links gives the triggers that are bound to each of the targets.
+func (s *Store) Links(ctx context.Context, targets []string) (map[string][]string, error) {
+	pipe := s.rdb.Pipeline()
+	cmds := make([]*redis.StringSliceCmd, len(targets))
+	for k, u := range targets {
+		cmds[k] = pipe.SMembers(ctx, s.home(u)+":links:"+u)
+	}
+	if len(cmds) == 0 {
+		return nil, nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, unavailable("read links", err)
+	}
+	out := make(map[string][]string, len(targets))
+	for k, u := range targets {
+		out[u] = cmds[k].Val()
+	}
+	return out, nil
+}
+
+// TargetExists reports whether a target's definition exists.
+func (s *Store) TargetExists(ctx context.Context, t core.Target) (bool, error) {
+	ok, err := s.rdb.HExists(ctx, s.home(t.UUID)+":"+string(t.Kind), t.UUID).Result()
+	return ok, unavailable("read "+string(t.Kind), err)
+}
+
+// SetLink makes a target's note of a trigger agree with the trigger's own list,
+// and confirms the effect.
+func (s *Store) SetLink(ctx context.Context, t core.Target, trigger string, bound bool) error {
+	key := s.home(t.UUID) + ":links:" + t.UUID
+	var err error
+	if bound {
+		err = s.rdb.SAdd(ctx, key, trigger).Err()
+	} else {
+		err = s.rdb.SRem(ctx, key, trigger).Err()
+	}
+	if err != nil {
+		return unavailable("write link", err)
+	}
+	effect := []string{linkEffect(t, trigger)}
+	if err := s.Done(ctx, id.Partition(t.UUID, s.opts.Partitions), effect); err != nil {
+		return err
+	}
+	return s.TriggerDone(ctx, id.Partition(trigger, s.opts.Partitions), effect)
+}

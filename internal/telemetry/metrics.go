@@ -1,0 +1,115 @@
+package telemetry
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Metrics are all numbers of Takt. Every process has all of them; those of
+// other processes stay at zero. Labels take few values: never an id, a name
+// that users choose, or a raw path.
+type Metrics struct {
+	// Requests counts answered HTTP requests by route (its pattern, such as
+	// /api/v1/runs/:id), method and status code.
+	Requests *prometheus.CounterVec
+	// RequestSeconds is the time from a request's arrival to the end of its
+	// answer, by route.
+	RequestSeconds *prometheus.HistogramVec
+
+	// Runs counts the runs that entered a state, by state.
+	Runs *prometheus.CounterVec
+	// Steps counts the steps that ended, by outcome.
+	Steps *prometheus.CounterVec
+	// AttemptsLost counts attempts whose worker vanished.
+	AttemptsLost prometheus.Counter
+
+	// Dispatches counts the messages put into queues, by cause: first, retry or
+	// repair.
+	Dispatches *prometheus.CounterVec
+	// PickUpSeconds is the time from a dispatch to the moment a worker begins it.
+	PickUpSeconds prometheus.Histogram
+	// SlotsUsed and SlotsTotal are this worker's slots.
+	SlotsUsed, SlotsTotal prometheus.Gauge
+
+	// FiresPublished counts the slots published to JetStream.
+	FiresPublished prometheus.Counter
+	// FireLatenessSeconds is the time from a slot's instant to the moment
+	// JetStream had it.
+	FireLatenessSeconds prometheus.Histogram
+	// FiresDecided counts the decisions on fires, by decision: started,
+	// skipped, buffered, duplicate, failed.
+	FiresDecided *prometheus.CounterVec
+	// LeasesHeld is the number of partitions or shards this process owns, by role:
+	// dispatcher, timer, reconciler or trigger.
+	LeasesHeld *prometheus.GaugeVec
+
+	// TimersFired counts the durable timers that came due, by kind.
+	TimersFired *prometheus.CounterVec
+	// OutboxRepairs counts outbox entries that their writer left behind and the
+	// reconciler carried out, by kind. It rises after crashes only.
+	OutboxRepairs *prometheus.CounterVec
+}
+
+// latency buckets reach from 100 µs, below which nothing here happens, to 30 s.
+var latency = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
+
+// NewRegistry returns a registry that has the numbers of the Go runtime and of
+// the operating system's process.
+func NewRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// NewMetrics returns the metrics, registered with r. It panics when r has them
+// already.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		Requests:            counters("http_requests_total", "Answered HTTP requests.", "route", "method", "status"),
+		RequestSeconds:      histograms("http_request_seconds", "Time from a request's arrival to the end of its answer.", "route"),
+		Runs:                counters("runs_total", "Runs that entered a state.", "state"),
+		Steps:               counters("steps_total", "Steps that ended.", "outcome"),
+		AttemptsLost:        counter("attempts_lost_total", "Attempts whose worker vanished."),
+		Dispatches:          counters("dispatches_total", "Messages put into queues.", "cause"),
+		PickUpSeconds:       histogram("pickup_seconds", "Time from a dispatch to its begin on a worker."),
+		SlotsUsed:           gauge("worker_slots_used", "Slots of this worker that execute a step."),
+		SlotsTotal:          gauge("worker_slots", "Slots of this worker."),
+		FiresPublished:      counter("fires_published_total", "Slots published to JetStream."),
+		FireLatenessSeconds: histogram("fire_lateness_seconds", "Time from a slot's instant to JetStream's acknowledgement."),
+		FiresDecided:        counters("fires_decided_total", "Decisions on fires.", "decision"),
+		LeasesHeld:          gauges("leases_held", "Partitions or shards owned.", "role"),
+		TimersFired:         counters("timers_fired_total", "Durable timers that came due.", "kind"),
+		OutboxRepairs:       counters("outbox_repairs_total", "Outbox entries carried out by the reconciler.", "kind"),
+	}
+	r.MustRegister(m.Requests, m.RequestSeconds, m.Runs, m.Steps, m.AttemptsLost, m.Dispatches, m.PickUpSeconds,
+		m.SlotsUsed, m.SlotsTotal, m.FiresPublished, m.FireLatenessSeconds, m.FiresDecided, m.LeasesHeld,
+		m.TimersFired, m.OutboxRepairs)
+	return m
+}
+
+// namespace begins the name of every metric.
+const namespace = "takt"
+
+func counter(name, help string) prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func gauge(name, help string) prometheus.Gauge {
+	return prometheus.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func histogram(name, help string) prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: latency})
+}
+
+func histograms(name, help string, labels ...string) *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: latency}, labels)
+}

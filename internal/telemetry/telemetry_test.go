@@ -1,0 +1,150 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/takt-dev/takt/internal/telemetry"
+)
+
+func TestLoggerFormatsAndLevels(t *testing.T) {
+	rows := []struct{ name, level, format, want, not string }{
+		{"defaults", "", "", `level=INFO msg=seen run=r1`, "level=DEBUG"},
+		{"debug text", "debug", "text", `level=DEBUG msg=hidden`, "\x00"},
+		{"error json", "error", "json", `"level":"ERROR","msg":"broken"`, "INFO"},
+		{"warn json", "WARN", "JSON", `"level":"WARN"`, "INFO"},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			var out bytes.Buffer
+			log, err := telemetry.NewLogger(&out, row.level, row.format)
+			if err != nil {
+				t.Fatalf("NewLogger: %v", err)
+			}
+			log.Debug("hidden")
+			log.Info("seen", "run", "r1")
+			log.Warn("odd")
+			log.Error("broken")
+			if text := out.String(); !strings.Contains(text, row.want) || strings.Contains(text, row.not) {
+				t.Errorf("log = %s\nwant %q and not %q", text, row.want, row.not)
+			}
+			if strings.EqualFold(row.format, "json") && !json.Valid(bytes.Split(out.Bytes(), []byte("\n"))[0]) {
+				t.Errorf("a line is no JSON: %s", out.String())
+			}
+		})
+	}
+	for _, bad := range [][2]string{{"loud", ""}, {"", "xml"}} {
+		if _, err := telemetry.NewLogger(io.Discard, bad[0], bad[1]); err == nil || !strings.Contains(err.Error(), "want") {
+			t.Errorf("NewLogger(%q): %v, want an error that says what is right", bad, err)
+		}
+	}
+}
+
+func TestMetricsAreServedByName(t *testing.T) {
+	registry := telemetry.NewRegistry()
+	m := telemetry.NewMetrics(registry)
+	m.Requests.WithLabelValues("/api/v1/runs/:id", "GET", "200").Inc()
+	m.RequestSeconds.WithLabelValues("/api/v1/runs/:id").Observe(0.0002)
+	m.Runs.WithLabelValues("succeeded").Inc()
+	m.Steps.WithLabelValues("failed").Add(2)
+	m.AttemptsLost.Inc()
+	m.Dispatches.WithLabelValues("first").Inc()
+	m.PickUpSeconds.Observe(0.003)
+	m.SlotsUsed.Set(3)
+	m.SlotsTotal.Set(16)
+	m.FiresPublished.Add(5)
+	m.FireLatenessSeconds.Observe(0.001)
+	m.FiresDecided.WithLabelValues("started").Inc()
+	m.LeasesHeld.WithLabelValues("timer").Set(4)
+	m.TimersFired.WithLabelValues("retry").Inc()
+	m.OutboxRepairs.WithLabelValues("dispatch").Inc()
+
+	text := scrape(t, registry)
+	for _, want := range []string{
+		`takt_http_requests_total{method="GET",route="/api/v1/runs/:id",status="200"} 1`,
+		`takt_http_request_seconds_bucket{route="/api/v1/runs/:id",le="0.00025"} 1`,
+		`takt_runs_total{state="succeeded"} 1`,
+		`takt_steps_total{outcome="failed"} 2`,
+		`takt_attempts_lost_total 1`,
+		`takt_dispatches_total{cause="first"} 1`,
+		`takt_pickup_seconds_bucket{le="0.0025"} 0`,
+		`takt_pickup_seconds_bucket{le="0.005"} 1`,
+		`takt_worker_slots_used 3`,
+		`takt_worker_slots 16`,
+		`takt_fires_published_total 5`,
+		`takt_fire_lateness_seconds_count 1`,
+		`takt_fires_decided_total{decision="started"} 1`,
+		`takt_leases_held{role="timer"} 4`,
+		`takt_timers_fired_total{kind="retry"} 1`,
+		`takt_outbox_repairs_total{kind="dispatch"} 1`,
+		`go_goroutines `,
+	} {
+		if !strings.Contains(text, "\n"+want) {
+			t.Errorf("/metrics lacks %q", want)
+		}
+	}
+}
+
+// Every field of Metrics is registered, also one that is added later.
+func TestEveryMetricIsRegistered(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	m := reflect.ValueOf(telemetry.NewMetrics(registry)).Elem()
+	for i := range m.NumField() {
+		name := m.Type().Field(i).Name
+		collector, ok := m.Field(i).Interface().(prometheus.Collector)
+		if !ok || m.Field(i).IsNil() {
+			t.Errorf("%s is not made", name)
+			continue
+		}
+		if err := registry.Register(collector); err == nil {
+			t.Errorf("%s is not registered by NewMetrics", name)
+		}
+	}
+}
+
+// scrape runs a Server for one request.
+func scrape(t *testing.T, registry *prometheus.Registry) string {
+	t.Helper()
+	server, err := telemetry.Listen("127.0.0.1:0", registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Run(ctx) }()
+
+	answer, err := http.Get("http://" + server.Addr() + "/metrics")
+	if err != nil {
+		t.Fatalf("GET /metrics: %v", err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("GET /metrics = %s, %v", answer.Status, err)
+	}
+	other, err := http.Get("http://" + server.Addr() + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Body.Close()
+	if other.StatusCode != http.StatusNotFound {
+		t.Errorf("GET / = %s, want 404", other.Status)
+	}
+
+	if _, err := telemetry.Listen(server.Addr(), registry); err == nil || !strings.Contains(err.Error(), "listen for metrics") {
+		t.Errorf("Listen on a taken address: %v, want an error", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run after its context ended: %v", err)
+	}
+	return string(text)
+}

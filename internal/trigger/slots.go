@@ -1,0 +1,139 @@
+package trigger
+
+import (
+	"container/heap"
+	"context"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/id"
+	"github.com/takt-dev/takt/internal/schedule"
+)
+
+// An entry is a trigger with a slot to come.
+type entry struct {
+	trigger  core.Trigger
+	schedule *schedule.Schedule
+	next     time.Time
+	shard    int
+	at       int // place in the heap
+}
+
+type slotHeap []*entry
+
+func (h slotHeap) Len() int           { return len(h) }
+func (h slotHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
+func (h slotHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].at, h[j].at = i, j
+}
+func (h *slotHeap) Push(x any) {
+	e := x.(*entry)
+	e.at = len(*h)
+	*h = append(*h, e)
+}
+func (h *slotHeap) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
+}
+
+// takeShards loads the shards that were gained and drops those that were lost.
+func (p *Process) takeShards(ctx context.Context) {
+	held := p.keeper.Held()
+	for n := range p.shards {
+		if held[n] != p.shards[n] {
+			p.dropShard(n)
+		}
+	}
+	for n, generation := range held {
+		if _, loaded := p.shards[n]; loaded {
+			continue
+		}
+		triggers, err := p.store.ListTriggers(ctx, n)
+		if err != nil {
+			p.log.WarnContext(ctx, "shard not loaded yet", "shard", n, "err", err)
+			continue
+		}
+		for _, t := range triggers {
+			p.put(ctx, t)
+		}
+		p.shards[n] = generation
+	}
+	if p.meter.Shards != nil {
+		p.meter.Shards(len(p.shards))
+	}
+}
+
+func (p *Process) dropShard(n int) {
+	delete(p.shards, n)
+	for uuid, e := range p.known {
+		if e.shard == n {
+			p.remove(uuid)
+		}
+	}
+}
+
+// put takes a trigger's present state in.
+func (p *Process) put(ctx context.Context, t core.Trigger) {
+	if !t.Live() || t.Next.IsZero() {
+		p.remove(t.UUID)
+		return
+	}
+	if e, ok := p.known[t.UUID]; ok && e.trigger.Revision == t.Revision {
+		e.trigger, e.next = t, t.Next
+		heap.Fix(&p.slots, e.at)
+		return
+	}
+	s, err := t.Schedule.Compile()
+	if err != nil {
+		// It was checked when it was stored, so this binary reads it differently.
+		p.log.ErrorContext(ctx, "trigger cannot be scheduled", "trigger", t.UUID, "err", err)
+		p.remove(t.UUID)
+		return
+	}
+	p.remove(t.UUID)
+	e := &entry{trigger: t, schedule: s, next: t.Next, shard: id.Partition(t.UUID, p.store.Partitions())}
+	p.known[t.UUID] = e
+	heap.Push(&p.slots, e)
+}
+
+func (p *Process) remove(uuid string) {
+	if e, ok := p.known[uuid]; ok {
+		delete(p.known, uuid)
+		heap.Remove(&p.slots, e.at)
+	}
+}
+
+// reload reads a trigger that was rung or that has moved on without us.
+func (p *Process) reload(ctx context.Context, uuid string) {
+	if _, mine := p.shards[id.Partition(uuid, p.store.Partitions())]; !mine {
+		return
+	}
+	t, err := p.store.Trigger(ctx, uuid, true)
+	switch {
+	case core.Is(err, core.NotFound):
+		p.remove(uuid)
+	case err != nil:
+		p.log.WarnContext(ctx, "trigger not read, it is looked at again", "trigger", uuid, "err", err)
+	default:
+		p.put(ctx, t)
+	}
+}
+
+// lookAround finds changes whose doorbell was lost: triggers whose next slot in
+// the store, within the coming seconds, is not the one held here.
+func (p *Process) lookAround(ctx context.Context, now time.Time) {
+	for n := range p.shards {
+		slots, err := p.store.NextSlots(ctx, n, now.Add(ahead), 10_000)
+		if err != nil {
+			p.log.WarnContext(ctx, "slots not compared", "shard", n, "err", err)
+			continue
+		}
+		for _, s := range slots {
+			if e, ok := p.known[s.Trigger]; !ok || !e.next.Equal(s.At) {
+				p.reload(ctx, s.Trigger)
+			}
+		}
+	}
+}

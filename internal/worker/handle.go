@@ -1,0 +1,235 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/pkg/executor"
+)
+
+const (
+	// slotPatience is how long a dispatch waits for a slot before it is handed back.
+	slotPatience = time.Second
+	// deafAfter is how long an executor may take to return once its context has
+	// ended, before its attempt is ended without it.
+	deafAfter = 10 * time.Second
+	// maxOutput bounds the output kept with an attempt.
+	maxOutput = 64 << 10
+	// again is the wait before a write that did not go through is repeated.
+	again = 200 * time.Millisecond
+)
+
+// An attempt is an execution under way.
+type attempt struct {
+	cancel context.CancelCauseFunc
+}
+
+var errStepElsewhere = core.Errorf(core.Stale, "the step was dispatched elsewhere")
+
+// Handle carries out one dispatch; package queue says what its return means.
+func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
+	if !w.take(d) {
+		return w.handBack(ctx, d)
+	}
+	defer w.idle.Done()
+	if !w.slot(ctx) {
+		w.drop(d)
+		return w.handBack(ctx, d)
+	}
+	ended := make(chan struct{}) // closed when the executor has really ended
+	go func() { <-ended; <-w.slots }()
+
+	b, err := w.engine.Begin(ctx, d, w.self.ID)
+	if err != nil {
+		close(ended)
+		w.drop(d)
+		if core.Is(err, core.Stale) {
+			if w.meter.Stale != nil {
+				w.meter.Stale()
+			}
+			return nil
+		}
+		return fmt.Errorf("begin %s: %w", d.ID(), err)
+	}
+	return w.attempt(d, b, ended)
+}
+
+// take notes a dispatch as taken; false when the worker is draining.
+func (w *Worker) take(d core.Dispatch) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.draining {
+		return false
+	}
+	w.taken[d.ID()] = struct{}{}
+	w.idle.Add(1)
+	return true
+}
+
+func (w *Worker) drop(d core.Dispatch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.taken, d.ID())
+}
+
+// slot waits for a slot. The queue's pool is as large as the slots, so it waits
+// only for an executor that is deaf to its context.
+func (w *Worker) slot(ctx context.Context) bool {
+	timer := time.NewTimer(slotPatience)
+	defer timer.Stop()
+	select {
+	case w.slots <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// handBack has a dispatch that was not begun sent anew.
+func (w *Worker) handBack(ctx context.Context, d core.Dispatch) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	defer cancel()
+	return w.engine.Redispatch(ctx, core.MoveSent, []core.Under{{Dispatch: d}})
+}
+
+// attempt executes what was begun and records how it ended.
+func (w *Worker) attempt(d core.Dispatch, b core.Begun, ended chan struct{}) error {
+	base, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	ctx, stop := context.WithTimeoutCause(base, b.Step.Timeout, executor.ErrTimedOut)
+	defer stop()
+	w.begin(d, &attempt{cancel: cancel})
+	defer w.end(d)
+
+	ex, ok := w.types[b.Step.Type]
+	if !ok {
+		close(ended)
+		w.log.WarnContext(ctx, "attempt released: this worker has no executor for its type", "dispatch", d.ID(), "type", b.Step.Type)
+		return w.record(d, func(ctx context.Context) error { return w.engine.Release(ctx, d, w.self.ID) })
+	}
+	log := newLog(w.store, w.log, d, b.Attempt)
+	began := time.Now()
+	res, err := w.execute(ctx, ex, d, b, log, ended)
+	log.Close()
+	if errors.Is(context.Cause(ctx), executor.ErrReleased) && err != nil {
+		return w.record(d, func(ctx context.Context) error { return w.engine.Release(ctx, d, w.self.ID) })
+	}
+	o := outcome(ctx, res, err)
+	if w.meter.Ended != nil {
+		w.meter.Ended(b.Step.Type, o.State, time.Since(began))
+	}
+	return w.record(d, func(ctx context.Context) error {
+		f, ferr := w.engine.Finish(ctx, d, w.self.ID, b, o, executor.IsPermanent(err))
+		if ferr == nil && f.Step == "" {
+			return errStepElsewhere
+		}
+		return ferr
+	})
+}
+
+func (w *Worker) begin(d core.Dispatch, a *attempt) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.taken, d.ID())
+	w.running[d.ID()] = a
+}
+
+func (w *Worker) end(d core.Dispatch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.running, d.ID())
+}
+
+type result struct {
+	executor.Result
+	err error
+}
+
+// execute runs the executor and waits for it, but once its context has ended no
+// longer than deafAfter: a deaf executor keeps its slot, not its step.
+func (w *Worker) execute(ctx context.Context, ex executor.Executor, d core.Dispatch, b core.Begun, log *attemptLog, ended chan struct{}) (executor.Result, error) {
+	a := executor.Attempt{
+		ID: d.ID(), Key: d.Key(), Number: b.Attempt, Run: d.Run, Job: b.Step.Job, Type: b.Step.Type,
+		Target: b.Step.Target, Parameters: b.Step.Parameters, Log: log,
+	}
+	a.Deadline, _ = ctx.Deadline()
+	done := make(chan result, 1)
+	go func() {
+		defer close(ended)
+		done <- call(ctx, ex, a)
+	}()
+	select {
+	case r := <-done:
+		return r.Result, r.err
+	case <-ctx.Done():
+	}
+	deaf := time.NewTimer(deafAfter)
+	defer deaf.Stop()
+	select {
+	case r := <-done:
+		return r.Result, r.err
+	case <-deaf.C:
+	}
+	stacks := make([]byte, 64<<10)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	w.log.ErrorContext(ctx, "executor is deaf to its context; its slot is lost until it returns",
+		"dispatch", d.ID(), "type", b.Step.Type, "stacks", string(stacks))
+	return executor.Result{}, fmt.Errorf("the executor did not stop within %s after it was told to", deafAfter)
+}
+
+// call turns a panic of an executor into a failure.
+func call(ctx context.Context, ex executor.Executor, a executor.Attempt) (r result) {
+	defer func() {
+		if p := recover(); p != nil {
+			r = result{err: fmt.Errorf("executor panicked: %v\n%s", p, debug.Stack())}
+		}
+	}()
+	res, err := ex.Execute(ctx, a)
+	return result{res, err}
+}
+
+func outcome(ctx context.Context, res executor.Result, err error) core.Outcome {
+	o := core.Outcome{State: core.AttemptSucceeded, ExitCode: res.ExitCode, Output: res.Output}
+	if len(o.Output) > maxOutput {
+		o.Output = o.Output[:maxOutput]
+	}
+	if err == nil {
+		return o
+	}
+	o.Reason = err.Error()
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, executor.ErrCanceled):
+		o.State = core.AttemptCanceled
+	case errors.Is(cause, executor.ErrTimedOut):
+		o.State = core.AttemptTimedOut
+	default:
+		o.State = core.AttemptFailed
+	}
+	return o
+}
+
+// record repeats a write until it is done, however long the store is away: what
+// was executed must not be executed again for want of a record. The step may be
+// taken over meanwhile; the fence then turns this write away, and that is fine.
+func (w *Worker) record(d core.Dispatch, write func(context.Context) error) error {
+	for wait := again; ; wait = min(2*wait, 2*time.Second) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		err := write(ctx)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errStepElsewhere) {
+			w.log.Info("outcome refused: the step was taken over", "dispatch", d.ID())
+			return nil
+		}
+		w.log.Warn("outcome not recorded yet", "dispatch", d.ID(), "err", err)
+		time.Sleep(wait)
+	}
+}
