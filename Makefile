@@ -4,7 +4,7 @@ GO          ?= go
 BIN         := $(CURDIR)/bin
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -X github.com/takt-dev/takt/internal/process.Version=$(VERSION)
-GOLANGCI    := v2.12.2
+GOLANGCI    := v2.15.0
 TEST_FLAGS  ?= -race
 PKGS        ?= ./...
 

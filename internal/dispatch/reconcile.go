@@ -23,13 +23,13 @@ const (
 
 // A watch is what the reconciler remembers from one pass to the next.
 type watch struct {
-	contact time.Time           // since when every pass succeeded, by our monotonic clock
-	orphans map[string]struct{} // attempts that their live worker did not list, last pass
+	contact time.Time            // since when every pass succeeded, by our monotonic clock
+	orphans map[string]time.Time // attempts that their live worker does not list, and since when (Redis TIME)
 }
 
 // reconcile repairs the partitions held, until ctx ends.
 func (r *Roles) reconcile(ctx context.Context) {
-	w := watch{orphans: map[string]struct{}{}}
+	w := watch{orphans: map[string]time.Time{}}
 	every(ctx, pace, func() {
 		began := time.Now()
 		if err := r.pass(ctx, &w); err != nil {
@@ -58,7 +58,7 @@ func (r *Roles) pass(ctx context.Context, w *watch) error {
 		r.meter.Leases(len(shards))
 	}
 	trusted := !w.contact.IsZero() && time.Since(w.contact) >= grace
-	orphans := map[string]struct{}{}
+	orphans := map[string]time.Time{}
 	for _, n := range shards {
 		if err := r.repairOutboxes(ctx, n, fleet.Now); err != nil {
 			return err
@@ -234,7 +234,7 @@ func (r *Roles) unpark(ctx context.Context, n int) error {
 // repairLive finds attempts whose worker vanished, attempts that their live
 // worker does not know of (its Begin took effect but the reply was lost), and
 // attempts that overran their timeout.
-func (r *Roles) repairLive(ctx context.Context, n int, fleet core.Fleet, trusted bool, before, orphans map[string]struct{}) error {
+func (r *Roles) repairLive(ctx context.Context, n int, fleet core.Fleet, trusted bool, before, orphans map[string]time.Time) error {
 	live, err := r.store.Live(ctx, n)
 	if err != nil {
 		return err
@@ -248,9 +248,14 @@ func (r *Roles) repairLive(ctx context.Context, n int, fleet core.Fleet, trusted
 			if trusted {
 				lost = append(lost, u)
 			}
-		case !slices.Contains(fleet.Held[u.Worker].Running, id):
-			orphans[id] = struct{}{}
-			if _, twice := before[id]; twice && trusted {
+		case !slices.Contains(fleet.Held[u.Worker].Running, id) && !slices.Contains(fleet.Held[u.Worker].Taken, id):
+			first, noticed := before[id]
+			if !noticed {
+				first = fleet.Now
+			}
+			orphans[id] = first
+			// A heartbeat since then would list it if the worker knew of it.
+			if noticed && w.Seen.After(first) && trusted {
 				lost = append(lost, u)
 			}
 		case fleet.Now.After(u.Overdue):

@@ -53,7 +53,7 @@ func Listen(o ServerOptions, handle Handler) (*Server, error) {
 		if i < o.Slots%n {
 			slots++
 		}
-		srv := asynq.NewServerFromRedisClient(rdb, config(o, slots))
+		srv := asynq.NewServerFromRedisClient(rdb, config(o, slots, i == 0))
 		if err := srv.Start(taskHandler(handle, o.Log)); err != nil {
 			s.Close()
 			return nil, fmt.Errorf("start dequeuer: %w", err)
@@ -65,12 +65,18 @@ func Listen(o ServerOptions, handle Handler) (*Server, error) {
 
 // config sets asynq up so that its own retry means only "could not record": one
 // second, for ever, never archived. The bell makes the 1 ms check interval free.
-func config(o ServerOptions, slots int) asynq.Config {
+// One server of the process looks after the retry set each second, the others
+// rarely: each look costs two scripts a queue.
+func config(o ServerOptions, slots int, first bool) asynq.Config {
+	forward := time.Minute
+	if first {
+		forward = time.Second
+	}
 	return asynq.Config{
 		Concurrency:              slots,
 		Queues:                   o.Queues,
 		TaskCheckInterval:        time.Millisecond,
-		DelayedTaskCheckInterval: time.Second,
+		DelayedTaskCheckInterval: forward,
 		RetryDelayFunc:           func(int, error, *asynq.Task) time.Duration { return time.Second },
 		IsFailure:                func(error) bool { return false },
 		ShutdownTimeout:          o.Drain,

@@ -60,7 +60,11 @@ func (s *Store) ReadLog(ctx context.Context, run string, step, attempt int, afte
 	if wait > 0 {
 		args.Block = wait
 	}
-	got, err := s.rdb.XRead(ctx, args).Result()
+	rdb := s.rdb
+	if wait > 0 {
+		rdb = s.opts.Blocking
+	}
+	got, err := rdb.XRead(ctx, args).Result()
 	if isNil(err) {
 		return nil, nil
 	}

@@ -40,8 +40,8 @@ var (
 	trimScript    = script("head", "ledger", "trim")
 	openScript    = script("head", "ledger", "open")
 
-	beatScript   = script("head", "beat")
-	leaseScript  = script("lease")
+	beatScript  = script("head", "beat")
+	leaseScript = script("lease")
 )
 
 func script(files ...string) *redis.Script {

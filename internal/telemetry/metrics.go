@@ -16,18 +16,12 @@ type Metrics struct {
 	// answer, by route.
 	RequestSeconds *prometheus.HistogramVec
 
-	// Runs counts the runs that entered a state, by state.
-	Runs *prometheus.CounterVec
-	// Steps counts the steps that ended, by outcome.
-	Steps *prometheus.CounterVec
-	// AttemptsLost counts attempts whose worker vanished.
-	AttemptsLost prometheus.Counter
-
-	// Dispatches counts the messages put into queues, by cause: first, retry or
-	// repair.
-	Dispatches *prometheus.CounterVec
-	// PickUpSeconds is the time from a dispatch to the moment a worker begins it.
-	PickUpSeconds prometheus.Histogram
+	// AttemptSeconds is how long attempts took on this worker, by job type and
+	// how they ended.
+	AttemptSeconds *prometheus.HistogramVec
+	// StaleDispatches counts the dispatches this worker dropped since the step
+	// had been dispatched anew, or had ended.
+	StaleDispatches prometheus.Counter
 	// SlotsUsed and SlotsTotal are this worker's slots.
 	SlotsUsed, SlotsTotal prometheus.Gauge
 
@@ -36,18 +30,19 @@ type Metrics struct {
 	// FireLatenessSeconds is the time from a slot's instant to the moment
 	// JetStream had it.
 	FireLatenessSeconds prometheus.Histogram
-	// FiresDecided counts the decisions on fires, by decision: started,
-	// skipped, buffered, duplicate, failed.
+	// FiresDecided counts the decisions on fires, by decision: fired, late,
+	// buffered, skipped, failed.
 	FiresDecided *prometheus.CounterVec
 	// LeasesHeld is the number of partitions or shards this process owns, by role:
-	// dispatcher, timer, reconciler or trigger.
+	// partition or trigger.
 	LeasesHeld *prometheus.GaugeVec
 
 	// TimersFired counts the durable timers that came due, by kind.
 	TimersFired *prometheus.CounterVec
-	// OutboxRepairs counts outbox entries that their writer left behind and the
-	// reconciler carried out, by kind. It rises after crashes only.
-	OutboxRepairs *prometheus.CounterVec
+	// Repairs counts what the reconciler mended, by what it was: sent (a dispatch
+	// on its way), lost (an attempt whose worker vanished), parked (a step whose
+	// worker came back), outbox, overdue, fire. It rises after crashes only.
+	Repairs *prometheus.CounterVec
 }
 
 // latency buckets reach from 100 µs, below which nothing here happens, to 30 s.
@@ -67,11 +62,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		Requests:            counters("http_requests_total", "Answered HTTP requests.", "route", "method", "status"),
 		RequestSeconds:      histograms("http_request_seconds", "Time from a request's arrival to the end of its answer.", "route"),
-		Runs:                counters("runs_total", "Runs that entered a state.", "state"),
-		Steps:               counters("steps_total", "Steps that ended.", "outcome"),
-		AttemptsLost:        counter("attempts_lost_total", "Attempts whose worker vanished."),
-		Dispatches:          counters("dispatches_total", "Messages put into queues.", "cause"),
-		PickUpSeconds:       histogram("pickup_seconds", "Time from a dispatch to its begin on a worker."),
+		AttemptSeconds:      histograms("attempt_seconds", "Duration of attempts on this worker.", "type", "state"),
+		StaleDispatches:     counter("stale_dispatches_total", "Dispatches dropped as not the latest."),
 		SlotsUsed:           gauge("worker_slots_used", "Slots of this worker that execute a step."),
 		SlotsTotal:          gauge("worker_slots", "Slots of this worker."),
 		FiresPublished:      counter("fires_published_total", "Slots published to JetStream."),
@@ -79,11 +71,11 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		FiresDecided:        counters("fires_decided_total", "Decisions on fires.", "decision"),
 		LeasesHeld:          gauges("leases_held", "Partitions or shards owned.", "role"),
 		TimersFired:         counters("timers_fired_total", "Durable timers that came due.", "kind"),
-		OutboxRepairs:       counters("outbox_repairs_total", "Outbox entries carried out by the reconciler.", "kind"),
+		Repairs:             counters("repairs_total", "What the reconciler mended.", "what"),
 	}
-	r.MustRegister(m.Requests, m.RequestSeconds, m.Runs, m.Steps, m.AttemptsLost, m.Dispatches, m.PickUpSeconds,
+	r.MustRegister(m.Requests, m.RequestSeconds, m.AttemptSeconds, m.StaleDispatches,
 		m.SlotsUsed, m.SlotsTotal, m.FiresPublished, m.FireLatenessSeconds, m.FiresDecided, m.LeasesHeld,
-		m.TimersFired, m.OutboxRepairs)
+		m.TimersFired, m.Repairs)
 	return m
 }
 

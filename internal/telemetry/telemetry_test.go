@@ -53,11 +53,8 @@ func TestMetricsAreServedByName(t *testing.T) {
 	m := telemetry.NewMetrics(registry)
 	m.Requests.WithLabelValues("/api/v1/runs/:id", "GET", "200").Inc()
 	m.RequestSeconds.WithLabelValues("/api/v1/runs/:id").Observe(0.0002)
-	m.Runs.WithLabelValues("succeeded").Inc()
-	m.Steps.WithLabelValues("failed").Add(2)
-	m.AttemptsLost.Inc()
-	m.Dispatches.WithLabelValues("first").Inc()
-	m.PickUpSeconds.Observe(0.003)
+	m.AttemptSeconds.WithLabelValues("noop", "succeeded").Observe(0.01)
+	m.StaleDispatches.Inc()
 	m.SlotsUsed.Set(3)
 	m.SlotsTotal.Set(16)
 	m.FiresPublished.Add(5)
@@ -65,18 +62,14 @@ func TestMetricsAreServedByName(t *testing.T) {
 	m.FiresDecided.WithLabelValues("started").Inc()
 	m.LeasesHeld.WithLabelValues("timer").Set(4)
 	m.TimersFired.WithLabelValues("retry").Inc()
-	m.OutboxRepairs.WithLabelValues("dispatch").Inc()
+	m.Repairs.WithLabelValues("sent").Inc()
 
 	text := scrape(t, registry)
 	for _, want := range []string{
 		`takt_http_requests_total{method="GET",route="/api/v1/runs/:id",status="200"} 1`,
 		`takt_http_request_seconds_bucket{route="/api/v1/runs/:id",le="0.00025"} 1`,
-		`takt_runs_total{state="succeeded"} 1`,
-		`takt_steps_total{outcome="failed"} 2`,
-		`takt_attempts_lost_total 1`,
-		`takt_dispatches_total{cause="first"} 1`,
-		`takt_pickup_seconds_bucket{le="0.0025"} 0`,
-		`takt_pickup_seconds_bucket{le="0.005"} 1`,
+		`takt_attempt_seconds_count{state="succeeded",type="noop"} 1`,
+		`takt_stale_dispatches_total 1`,
 		`takt_worker_slots_used 3`,
 		`takt_worker_slots 16`,
 		`takt_fires_published_total 5`,
@@ -84,7 +77,7 @@ func TestMetricsAreServedByName(t *testing.T) {
 		`takt_fires_decided_total{decision="started"} 1`,
 		`takt_leases_held{role="timer"} 4`,
 		`takt_timers_fired_total{kind="retry"} 1`,
-		`takt_outbox_repairs_total{kind="dispatch"} 1`,
+		`takt_repairs_total{what="sent"} 1`,
 		`go_goroutines `,
 	} {
 		if !strings.Contains(text, "\n"+want) {

@@ -1,0 +1,36 @@
+// Command trigger publishes the slots of triggers on time. Any number of them share the
+// triggers.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/takt-dev/takt/internal/config"
+	"github.com/takt-dev/takt/internal/process"
+	"github.com/takt-dev/takt/internal/telemetry"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "trigger:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	cfg, exit, err := config.Load[config.Trigger](args, os.Environ(), os.Stdout)
+	if err != nil || exit {
+		return err
+	}
+	log, err := telemetry.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+	if err != nil {
+		return err
+	}
+	return process.Trigger(ctx, cfg, log)
+}

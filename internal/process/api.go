@@ -1,0 +1,146 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/takt-dev/takt/internal/api/console"
+	"github.com/takt-dev/takt/internal/api/native"
+	"github.com/takt-dev/takt/internal/api/zstack"
+	"github.com/takt-dev/takt/internal/auth"
+	"github.com/takt-dev/takt/internal/config"
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/dispatch"
+	"github.com/takt-dev/takt/internal/engine"
+	"github.com/takt-dev/takt/internal/schedule"
+	"github.com/takt-dev/takt/internal/server"
+	"github.com/takt-dev/takt/internal/store"
+)
+
+// Started tells the caller of API what it needs to print.
+type Started struct {
+	Addr     net.Addr
+	Admin    string // name of the first account
+	Password string // generated at this start, or ""
+}
+
+// API runs an api process until ctx ends and the requests under way are
+// answered. started is called once it serves; it may be nil.
+func API(ctx context.Context, cfg config.API, log *slog.Logger, started func(Started)) error {
+	b, err := open(ctx, "api", cfg.Shared, log, store.Options{
+		Partitions: cfg.Partitions, RunRetention: cfg.Retention.Runs,
+		LedgerAge: cfg.Retention.Ledger, LedgerEntries: cfg.Retention.LedgerEntries,
+	}, nil)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	b.doctor(ctx)
+	b.registry.MustRegister(&counters{store: b.store})
+	if err := b.serveMetrics(ctx); err != nil {
+		return err
+	}
+	accounts := auth.New(b.store, auth.Options{SessionLife: cfg.SessionLife})
+	password, created, err := accounts.EnsureAdmin(ctx, cfg.Admin.Name, cfg.Admin.Password)
+	if err != nil {
+		return fmt.Errorf("make the first account: %w", err)
+	}
+	if created && password != "" && started == nil {
+		// The only place that ever shows it.
+		b.log.WarnContext(ctx, "first account made; change its password", "name", cfg.Admin.Name, "password", password)
+	}
+	q, err := b.queueClient(ctx)
+	if err != nil {
+		return err
+	}
+	eng := engine.New(b.store, q, b.bus, engine.Options{Log: b.log, Types: BuiltIn()})
+	http, zs, err := b.http(cfg, eng, accounts)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for clients (api.listen): %w", err)
+	}
+	roles := dispatch.New(b.store, q, b.bus, eng, dispatch.Options{Member: member(), Log: b.log, Metrics: roleMetrics(b)})
+	rolesEnded := make(chan struct{})
+	go func() { defer close(rolesEnded); _ = roles.Run(ctx) }()
+
+	b.log.InfoContext(ctx, "api is ready", "version", Version, "address", listener.Addr().String())
+	if started != nil {
+		started(Started{Addr: listener.Addr(), Admin: cfg.Admin.Name, Password: password})
+	}
+	err = http.Serve(ctx, listener)
+	zs.Wait() // what was answered with 202 is finished before the connections close
+	<-rolesEnded
+	b.log.Info("api has stopped")
+	return err
+}
+
+func (b *base) http(cfg config.API, eng *engine.Engine, accounts *auth.Authority) (*server.Server, *zstack.API, error) {
+	zone, err := zoneOf(cfg.ZStack.TimeZone)
+	if err != nil {
+		return nil, nil, err
+	}
+	zs := zstack.New(eng, accounts, zstack.Options{
+		Zone: zone, AlwaysAsync: cfg.ZStack.AlwaysAsync, ReceiptLife: cfg.Retention.Receipts, Log: b.log,
+	})
+	s, err := server.New(server.Deps{
+		Native:  native.New(eng, accounts, native.Options{MaxBody: int64(cfg.BodyLimit), Log: b.log}),
+		ZStack:  zs,
+		Console: console.New(console.Options{Accounts: accounts, Verbs: eng, Redis: shared{b.rdb}, Log: b.log}),
+		Ready:   b.ready, Metrics: requestMetrics{b}, Log: b.log, BodyLimit: int64(cfg.BodyLimit),
+	})
+	return s, zs, err
+}
+
+// zoneOf gives the zone of ZStack's timestamps and cron expressions. ZStack uses
+// the server's local zone, whose IANA name Go does not always know.
+func zoneOf(name string) (*time.Location, error) {
+	if name == "" || name == "Local" {
+		name = localZone()
+	}
+	zone, err := schedule.Location(name)
+	if err != nil {
+		return nil, core.InvalidField("api.zstack.timezone", "api.zstack.timezone: %v", err)
+	}
+	return zone, nil
+}
+
+// ready says what the process depends on can be used.
+func (b *base) ready(ctx context.Context) map[string]error {
+	var away error
+	if !b.bus.Connected() {
+		away = fmt.Errorf("not connected")
+	}
+	return map[string]error{"redis": b.store.Ping(ctx), "nats": server.Degraded(away)}
+}
+
+// shared lends asynqmon the process's Redis client.
+type shared struct{ rdb redis.UniversalClient }
+
+// MakeRedisClient gives the shared client.
+func (s shared) MakeRedisClient() any { return s.rdb }
+
+type requestMetrics struct{ b *base }
+
+// ObserveRequest counts a request.
+func (m requestMetrics) ObserveRequest(method, route string, status int, took time.Duration) {
+	m.b.metrics.Requests.WithLabelValues(route, method, fmt.Sprint(status)).Inc()
+	m.b.metrics.RequestSeconds.WithLabelValues(route).Observe(took.Seconds())
+}
+
+func roleMetrics(b *base) dispatch.Metrics {
+	m := b.metrics
+	return dispatch.Metrics{
+		Decided:  func(d core.Decision) { m.FiresDecided.WithLabelValues(string(d)).Inc() },
+		Repaired: func(what string, n int) { m.Repairs.WithLabelValues(what).Add(float64(n)) },
+		Timer:    func(kind string) { m.TimersFired.WithLabelValues(kind).Inc() },
+		Leases:   func(n int) { m.LeasesHeld.WithLabelValues("partition").Set(float64(n)) },
+	}
+}

@@ -1,0 +1,205 @@
+// Package process puts the parts of each process together: it connects, starts
+// and, when its context ends, stops them in order. The commands and `takt dev`
+// run the same code.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/takt-dev/takt/internal/config"
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/events"
+	"github.com/takt-dev/takt/internal/id"
+	"github.com/takt-dev/takt/internal/queue"
+	"github.com/takt-dev/takt/internal/redisconn"
+	"github.com/takt-dev/takt/internal/store"
+	"github.com/takt-dev/takt/internal/telemetry"
+)
+
+// Version is the version of the binaries, set when they are built.
+var Version = "dev"
+
+// A base is what every process stands on.
+type base struct {
+	name     string
+	cfg      config.Shared
+	log      *slog.Logger
+	rdb      redis.UniversalClient
+	store    *store.Store
+	bus      *events.Bus
+	registry *prometheus.Registry
+	metrics  *telemetry.Metrics
+	closers  []func() error
+}
+
+// open connects a process. It waits for Redis as long as ctx lives, since at the
+// start of a machine nobody says who comes first; NATS may come later still.
+func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger, o store.Options, up func(bool)) (*base, error) {
+	b := &base{name: name, cfg: cfg, log: log.With("process", name), registry: telemetry.NewRegistry()}
+	b.metrics = telemetry.NewMetrics(b.registry)
+	var err error
+	if b.rdb, err = b.awaitRedis(ctx); err != nil {
+		return nil, err
+	}
+	if name == "api" {
+		if o.Blocking, err = b.openBlocking(ctx); err != nil {
+			b.close()
+			return nil, err
+		}
+	}
+	if b.store, err = store.Open(ctx, b.rdb, o); err != nil {
+		b.close()
+		return nil, err
+	}
+	auth, err := natsAuth(cfg.NATS)
+	if err != nil {
+		b.close()
+		return nil, err
+	}
+	b.bus, err = events.Connect(events.Options{URLs: cfg.NATS.URLs, Auth: auth, Name: "takt-" + name, Log: b.log, Up: up})
+	if err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *base) redisConfig() redisconn.Config {
+	r := b.cfg.Redis
+	return redisconn.Config{
+		URL: r.URL, Username: r.Username, Password: r.Password, CAFile: r.CAFile, CertFile: r.CertFile,
+		KeyFile: r.KeyFile, ServerName: r.ServerName, PoolSize: r.PoolSize, ClientName: "takt-" + b.name,
+	}
+}
+
+// openRedis makes one more client.
+func (b *base) openRedis(ctx context.Context) (redis.UniversalClient, error) {
+	return redisconn.Open(ctx, b.redisConfig())
+}
+
+// followers is how many clients of an api process can follow logs at a time.
+const followers = 256
+
+// openBlocking makes the client for reads that wait. Its connections are opened
+// as they are needed.
+func (b *base) openBlocking(ctx context.Context) (redis.UniversalClient, error) {
+	c := b.redisConfig()
+	c.PoolSize, c.ClientName = followers, c.ClientName+"-follow"
+	rdb, err := redisconn.Open(ctx, c)
+	if err == nil {
+		b.closers = append(b.closers, rdb.Close)
+	}
+	return rdb, err
+}
+
+// queueClient makes the client that sends dispatches: what goroutines send at the
+// same time travels together.
+func (b *base) queueClient(ctx context.Context) (*queue.Client, error) {
+	rdb, err := b.openRedis(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rdb.AddHook(redisconn.NewBatcher(rdb))
+	b.closers = append(b.closers, rdb.Close)
+	return queue.NewClient(rdb), nil
+}
+
+func (b *base) awaitRedis(ctx context.Context) (redis.UniversalClient, error) {
+	if err := redisconn.ValidURL(b.cfg.Redis.URL); err != nil {
+		return nil, err
+	}
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		rdb, err := b.openRedis(try)
+		cancel()
+		if err == nil {
+			return rdb, nil
+		}
+		if ctx.Err() != nil {
+			return nil, errors.Join(ctx.Err(), err)
+		}
+		b.log.WarnContext(ctx, "waiting for Redis", "url", redisconn.Redact(b.cfg.Redis.URL), "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// serveMetrics serves /metrics on its own listener until ctx ends.
+func (b *base) serveMetrics(ctx context.Context) error {
+	if b.cfg.Metrics.Listen == "" {
+		return nil
+	}
+	srv, err := telemetry.Listen(b.cfg.Metrics.Listen, b.registry)
+	if err != nil {
+		return err
+	}
+	go func() {
+		if err := srv.Run(ctx); err != nil {
+			b.log.ErrorContext(ctx, "metrics", "err", err)
+		}
+	}()
+	return nil
+}
+
+// doctor logs what is wrong with the Redis that was found.
+func (b *base) doctor(ctx context.Context) {
+	for _, f := range redisconn.Doctor(ctx, b.rdb) {
+		if f.Severity != redisconn.OK && ctx.Err() == nil {
+			b.log.WarnContext(ctx, "Redis: "+f.Text, "do", f.Do)
+		}
+	}
+}
+
+func (b *base) close() {
+	if b.bus != nil {
+		b.bus.Close()
+	}
+	for _, c := range b.closers {
+		_ = c()
+	}
+	if b.rdb != nil {
+		_ = b.rdb.Close()
+	}
+}
+
+// member names this process among those that play the same role.
+func member() string {
+	host, _ := os.Hostname()
+	return host + "." + id.New()[:8]
+}
+
+func natsAuth(n config.NATS) ([]nats.Option, error) {
+	var opts []nats.Option
+	switch {
+	case n.CredentialsFile != "":
+		if _, err := os.Stat(n.CredentialsFile); err != nil {
+			return nil, core.InvalidField("nats.credentialsFile", "nats.credentialsFile: %v", err)
+		}
+		opts = append(opts, nats.UserCredentials(n.CredentialsFile))
+	case n.User != "":
+		opts = append(opts, nats.UserInfo(n.User, n.Password))
+	case n.Token != "":
+		opts = append(opts, nats.Token(n.Token))
+	}
+	if n.CAFile != "" {
+		opts = append(opts, nats.RootCAs(n.CAFile))
+	}
+	if (n.CertFile == "") != (n.KeyFile == "") {
+		return nil, fmt.Errorf("nats.certFile and nats.keyFile go together")
+	}
+	if n.CertFile != "" {
+		opts = append(opts, nats.ClientCert(n.CertFile, n.KeyFile))
+	}
+	return opts, nil
+}
