@@ -32,5 +32,5 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return process.API(ctx, cfg, log, nil)
+	return process.API(ctx, cfg, log, process.APIOptions{})
 }

@@ -92,7 +92,7 @@ func (c *checker) api(s APISettings) {
 		ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == ""
 		c.that(ok, "api.publicUrl", maskedURL(s.PublicURL), "want a URL such as https://takt.example")
 	}
-	_, err := time.LoadLocation(s.ZStack.TimeZone)
+	_, err := time.LoadLocation(s.ZStack.TimeZone) //nolint:forbidigo // only whether the name is one; the process resolves it with the embedded data
 	c.that(err == nil, "api.zstack.timezone", s.ZStack.TimeZone, "want Local, UTC or a zone name such as Asia/Shanghai")
 	c.that(strings.TrimSpace(s.Admin.Name) == s.Admin.Name, "api.admin.name", s.Admin.Name, "want a name without spaces around it")
 	c.atLeast("api.sessionLife", s.SessionLife, time.Minute)
@@ -101,10 +101,7 @@ func (c *checker) api(s APISettings) {
 	c.atLeast("api.retention.ledger", s.Retention.Ledger, time.Minute)
 	c.between("api.retention.ledgerEntries", s.Retention.LedgerEntries, 1, 1_000_000)
 	c.atLeast("api.retention.receipts", s.Retention.Receipts, time.Minute)
-	if s.SecretKey != "" {
-		key, err := base64.StdEncoding.DecodeString(s.SecretKey)
-		c.that(err == nil && len(key) == 32, "api.secretKey", stars, "want 32 bytes in base64, as openssl rand -base64 32 writes them")
-	}
+	c.secretKey("api.secretKey", s.SecretKey)
 	c.between("api.partitions", s.Partitions, 1, 256)
 }
 
@@ -122,6 +119,7 @@ func (c *checker) worker(s WorkerSettings) {
 		c.that(uuidPattern.MatchString(uuid), "worker.resources", uuid, "want uuids")
 	}
 	c.between("worker.slots", s.Slots, 1, 10_000)
+	c.secretKey("worker.secretKey", s.SecretKey)
 	for name, weight := range s.Queues {
 		c.that(queuePattern.MatchString(name) && weight > 0, "worker.queues", fmt.Sprintf("%s=%d", name, weight), "want lower-case names with weights from 1")
 	}
@@ -163,6 +161,14 @@ func (c *checker) oneOf(path, value string, wanted ...string) {
 
 func (c *checker) between(path string, n, least, most int) {
 	c.that(least <= n && n <= most, path, n, fmt.Sprintf("want %d to %d", least, most))
+}
+
+func (c *checker) secretKey(path, text string) {
+	if text == "" {
+		return
+	}
+	key, err := base64.StdEncoding.DecodeString(text)
+	c.that(err == nil && len(key) == 32, path, stars, "want 32 bytes in base64, as openssl rand -base64 32 writes them")
 }
 
 func (c *checker) atLeast(path string, d, least time.Duration) {

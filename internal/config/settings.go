@@ -52,15 +52,18 @@ type Metrics struct {
 
 // APISettings are the settings of the api process.
 type APISettings struct {
-	Listen      string        `yaml:"listen" default:"127.0.0.1:8080" help:"address of the APIs and the console"`
-	PublicURL   string        `yaml:"publicUrl" help:"how clients reach us, such as https://takt.example; empty means: as each request did"`
-	ZStack      ZStack        `yaml:"zstack"`
-	Admin       Admin         `yaml:"admin"`
-	SessionLife time.Duration `yaml:"sessionLife" default:"2h" help:"how long a session lives without use"`
-	BodyLimit   Bytes         `yaml:"bodyLimit" default:"1MiB" help:"largest request body"`
-	Retention   Retention     `yaml:"retention"`
-	SecretKey   string        `yaml:"secretKey" secret:"true" help:"32 bytes in base64 that encrypt stored secrets (openssl rand -base64 32); the same for all replicas"`
-	Partitions  int           `yaml:"partitions" default:"16" help:"parts the records are split into; fixed at the first start"`
+	Listen    string `yaml:"listen" default:"127.0.0.1:8080" help:"address of the APIs and the console"`
+	PublicURL string `yaml:"publicUrl" help:"how clients reach us, such as https://takt.example; empty means: as each request did"`
+	ZStack    ZStack `yaml:"zstack"`
+	Admin     Admin  `yaml:"admin"`
+	// TrustedProxies matter for the back-off after failed sign-ins, which counts per address.
+	TrustedProxies []string      `yaml:"trustedProxies" help:"addresses or networks of proxies whose X-Forwarded-For is believed"`
+	ViewersMonitor bool          `yaml:"viewersMonitor" help:"let viewers look at /monitoring, which shows the queues of all accounts"`
+	SessionLife    time.Duration `yaml:"sessionLife" default:"2h" help:"how long a session lives without use"`
+	BodyLimit      Bytes         `yaml:"bodyLimit" default:"1MiB" help:"largest request body"`
+	Retention      Retention     `yaml:"retention"`
+	SecretKey      string        `yaml:"secretKey" secret:"true" help:"32 bytes in base64 that encrypt stored secrets (openssl rand -base64 32); the same for all replicas and workers"`
+	Partitions     int           `yaml:"partitions" default:"16" help:"parts the records are split into; fixed at the first start"`
 }
 
 // ZStack are the choices of the ZStack dialect.
@@ -95,11 +98,12 @@ type WorkerSettings struct {
 	HTTP        HTTP           `yaml:"http"`
 	Shell       Shell          `yaml:"shell"`
 	NATSRequest NATSRequest    `yaml:"natsRequest"`
+	SecretKey   string         `yaml:"secretKey" secret:"true" help:"key that opens stored secrets: the same as api.secretKey"`
 }
 
 // HTTP bounds the httpRequest job type.
 type HTTP struct {
-	Allow   []string      `yaml:"allow" help:"private networks (CIDR) or addresses that may be called; public ones always may"`
+	Allow   []string      `yaml:"allow" help:"private networks (CIDR), addresses or host:port that may be called; public ones always may"`
 	Timeout time.Duration `yaml:"timeout" default:"30s" help:"longest request, where the job names no shorter one"`
 }
 

@@ -3,7 +3,7 @@ package core
 import "time"
 
 // The types below pass between the engine and its store. They are values
-// without behaviour.
+// without behavior.
 
 // A Route says where a step is sent: to a queue or, where Queue is "", nowhere
 // until a worker comes that can execute it; Wait then says what it waits for.

@@ -46,7 +46,7 @@ type Run struct {
 	Request  string // what made Admit idempotent
 	RetryOf  string // the run this one repeats, or ""
 	State    RunState
-	Reason   string // why it waits, failed or was cancelled
+	Reason   string // why it waits, failed or was canceled
 	Created  time.Time
 	Started  time.Time
 	Ended    time.Time

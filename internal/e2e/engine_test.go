@@ -19,6 +19,7 @@ import (
 	"github.com/takt-dev/takt/internal/queue"
 	"github.com/takt-dev/takt/internal/redisconn"
 	"github.com/takt-dev/takt/internal/schedule"
+	"github.com/takt-dev/takt/internal/seal"
 	"github.com/takt-dev/takt/internal/store"
 	"github.com/takt-dev/takt/internal/testenv"
 	"github.com/takt-dev/takt/internal/trigger"
@@ -36,6 +37,7 @@ type house struct {
 	eng   *engine.Engine
 	store *store.Store
 	ctx   context.Context
+	box   *seal.Box
 }
 
 var admin = core.Caller{Account: "a", Name: "admin", Owner: "a", Role: core.Admin}
@@ -45,6 +47,11 @@ func newHouse(t testing.TB, types ...executor.Spec) *house {
 	if os.Getenv("TAKT_TEST_LOG") != "" {
 		h.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	box, err := seal.New(seal.NewKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.box = box
 	h.ctx = core.WithCaller(t.Context(), admin)
 	h.store = store.New(h.redis.Client(t, testenv.SameSlot(t)), store.Options{})
 	h.eng = h.engine(types...)
@@ -63,7 +70,7 @@ func (h *house) bus() *events.Bus {
 
 func (h *house) engine(types ...executor.Spec) *engine.Engine {
 	rdb := h.redis.Client(h.t, testenv.SameSlot(h.t))
-	return engine.New(store.New(rdb, store.Options{}), queue.NewClient(h.redis.Client(h.t)), h.bus(), engine.Options{Types: types, Log: h.log, FleetAge: 50 * time.Millisecond})
+	return engine.New(store.New(rdb, store.Options{}), queue.NewClient(h.redis.Client(h.t)), h.bus(), engine.Options{Types: types, Log: h.log, FleetAge: 50 * time.Millisecond, Secrets: h.box})
 }
 
 // roles starts the background roles of an api process and returns what stops them.
@@ -166,8 +173,10 @@ func (h *house) await(run string, within time.Duration) core.Run {
 }
 
 var noop = executor.Type{
-	Spec:     executor.Spec{Type: "noop"},
-	Executor: executor.Func(func(context.Context, executor.Attempt) (executor.Result, error) { return executor.Result{Output: "ok"}, nil }),
+	Spec: executor.Spec{Type: "noop"},
+	Executor: executor.Func(func(context.Context, executor.Attempt) (executor.Result, error) {
+		return executor.Result{Output: "ok"}, nil
+	}),
 }
 
 func TestRunOfGroup(t *testing.T) {

@@ -50,7 +50,7 @@ func playProcess(ctx context.Context, o orders) error {
 	wk.Host, wk.Slots = o.Host, 16
 	switch o.Role {
 	case "api-process":
-		return process.API(ctx, api, log, func(process.Started) {})
+		return process.API(ctx, api, log, process.APIOptions{})
 	case "worker-process":
 		return process.Worker(ctx, wk, []executor.Type{brief}, log)
 	case "trigger-process":

@@ -8,7 +8,11 @@ import (
 
 // Begin begins the attempt of a dispatch at a worker. Stale: drop the dispatch.
 func (e *Engine) Begin(ctx context.Context, d core.Dispatch, worker string) (core.Begun, error) {
-	return e.store.Begin(ctx, d, worker)
+	b, err := e.store.Begin(ctx, d, worker)
+	if err != nil {
+		return b, err
+	}
+	return e.openBegun(ctx, d, worker, b)
 }
 
 // Finish records an attempt's outcome and sends what it makes ready. permanent

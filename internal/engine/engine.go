@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/seal"
 	"github.com/takt-dev/takt/pkg/executor"
 )
 
@@ -30,6 +31,8 @@ type Options struct {
 	// Types are the job types whose specs are part of this binary. They are
 	// accepted also while no worker announces them.
 	Types []executor.Spec
+	// Secrets seals secret parameters; nil keeps them plain.
+	Secrets *seal.Box
 	// Log takes what the engine repairs or gives up; nil = slog.Default().
 	Log *slog.Logger
 	// FleetAge is how old the engine's picture of the workers may be; 0 = 500 ms.
@@ -43,6 +46,7 @@ type Engine struct {
 	events Events
 	log    *slog.Logger
 	types  map[string]executor.Spec
+	box    *seal.Box
 	maxAge time.Duration
 
 	fleetMu sync.Mutex // held while reading, so that one reading serves all who wait
@@ -52,7 +56,7 @@ type Engine struct {
 
 // New makes an Engine on its ports.
 func New(store Store, queue Queue, events Events, opts Options) *Engine {
-	e := &Engine{store: store, queue: queue, events: events, log: opts.Log, types: map[string]executor.Spec{}, maxAge: opts.FleetAge}
+	e := &Engine{store: store, queue: queue, events: events, log: opts.Log, types: map[string]executor.Spec{}, box: opts.Secrets, maxAge: opts.FleetAge}
 	if e.log == nil {
 		e.log = slog.Default()
 	}

@@ -12,10 +12,13 @@ func (e *Engine) CreateGroup(ctx context.Context, g core.Group) (core.Group, err
 	if err := e.newMeta(ctx, "job group", &g.Meta); err != nil {
 		return g, err
 	}
-	if err := e.checkGroup(ctx, g); err != nil {
+	spec, err := e.checkGroup(ctx, g)
+	if err != nil {
 		return g, err
 	}
-	if err := e.store.CreateGroup(ctx, g); err != nil {
+	row := g
+	row.Parameters = e.sealed(spec, g.Parameters)
+	if err := e.store.CreateGroup(ctx, row); err != nil {
 		return g, err
 	}
 	g.Version, g.Members = 1, nil
@@ -36,6 +39,9 @@ func (e *Engine) UpdateGroup(ctx context.Context, uuid string, version int64, ch
 		if err := checkVersion("job group", version, g.Version); err != nil {
 			return errNotRetried(err)
 		}
+		if g.Parameters, err = e.opened(g.Parameters); err != nil {
+			return err
+		}
 		before := g.Type
 		if err := change(&g); err != nil {
 			return err
@@ -46,7 +52,8 @@ func (e *Engine) UpdateGroup(ctx context.Context, uuid string, version int64, ch
 		if err := checkMeta(&g.Meta); err != nil {
 			return err
 		}
-		if err := e.checkGroup(ctx, g); err != nil {
+		spec, err := e.checkGroup(ctx, g)
+		if err != nil {
 			return err
 		}
 		now, err := e.store.Now(ctx)
@@ -54,7 +61,9 @@ func (e *Engine) UpdateGroup(ctx context.Context, uuid string, version int64, ch
 			return err
 		}
 		g.Updated = now.UTC()
-		return e.store.UpdateGroup(ctx, g)
+		row := g
+		row.Parameters = e.sealed(spec, g.Parameters)
+		return e.store.UpdateGroup(ctx, row)
 	})
 	g.Version++
 	return g, finalStale(err)
@@ -62,10 +71,10 @@ func (e *Engine) UpdateGroup(ctx context.Context, uuid string, version int64, ch
 
 // checkGroup checks the type and, of the shared parameters, that each is known
 // and well-formed: what is required may come from the jobs.
-func (e *Engine) checkGroup(ctx context.Context, g core.Group) error {
+func (e *Engine) checkGroup(ctx context.Context, g core.Group) (executor.Spec, error) {
 	spec, err := e.checkType(ctx, g.Type)
 	if err != nil {
-		return err
+		return spec, err
 	}
 	spec.Check = nil
 	optional := make([]executor.Parameter, len(spec.Parameters))
@@ -75,9 +84,9 @@ func (e *Engine) checkGroup(ctx context.Context, g core.Group) error {
 	}
 	spec.Parameters = optional
 	if err := parametersError(spec.Validate(g.Parameters)); err != nil {
-		return err
+		return spec, err
 	}
-	return checkTimeout(g.Timeout)
+	return spec, checkTimeout(g.Timeout)
 }
 
 // DeleteGroup deletes a group; its jobs become free and its triggers forget it.
@@ -112,7 +121,11 @@ func (e *Engine) Group(ctx context.Context, uuid string) (core.Group, error) {
 	if err != nil {
 		return g, err
 	}
-	return g, maySee(ctx, "job group", uuid, g.Account)
+	if err := maySee(ctx, "job group", uuid, g.Account); err != nil {
+		return g, err
+	}
+	g.Parameters, err = e.opened(g.Parameters)
+	return g, err
 }
 
 // Groups gives every group the caller may see, in no order.
@@ -122,7 +135,16 @@ func (e *Engine) Groups(ctx context.Context) ([]core.Group, error) {
 		return nil, err
 	}
 	all, err := e.store.ListGroups(ctx)
-	return seen(c, all, func(g core.Group) string { return g.Account }), err
+	if err != nil {
+		return nil, err
+	}
+	all = seen(c, all, func(g core.Group) string { return g.Account })
+	for i := range all {
+		if all[i].Parameters, err = e.opened(all[i].Parameters); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 func (e *Engine) group(ctx context.Context, uuid string) (core.Group, error) {
@@ -162,7 +184,7 @@ func (e *Engine) AddJobs(ctx context.Context, group string, jobs []string) (core
 	for _, j := range jobs {
 		e.settleLater(ctx, e.store.SettleMember(ctx, group, j))
 	}
-	return e.group(ctx, group)
+	return e.Group(ctx, group)
 }
 
 func (e *Engine) enroll(ctx context.Context, group string, jobs []string) error {

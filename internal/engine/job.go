@@ -18,10 +18,13 @@ func (e *Engine) CreateJob(ctx context.Context, j core.Job) (core.Job, error) {
 	if err := e.newMeta(ctx, "job", &j.Meta); err != nil {
 		return j, err
 	}
-	if err := e.checkJob(ctx, j); err != nil {
+	spec, err := e.checkJob(ctx, j)
+	if err != nil {
 		return j, err
 	}
-	if err := e.store.CreateJob(ctx, j); err != nil {
+	row := j
+	row.Parameters = e.sealed(spec, j.Parameters)
+	if err := e.store.CreateJob(ctx, row); err != nil {
 		return j, err
 	}
 	j.Version = 1
@@ -42,13 +45,17 @@ func (e *Engine) UpdateJob(ctx context.Context, uuid string, version int64, chan
 		if err := checkVersion("job", version, j.Version); err != nil {
 			return errNotRetried(err)
 		}
+		if j.Parameters, err = e.opened(j.Parameters); err != nil {
+			return err
+		}
 		if err := change(&j); err != nil {
 			return err
 		}
 		if err := checkMeta(&j.Meta); err != nil {
 			return err
 		}
-		if err := e.checkJob(ctx, j); err != nil {
+		spec, err := e.checkJob(ctx, j)
+		if err != nil {
 			return err
 		}
 		now, err := e.store.Now(ctx)
@@ -56,7 +63,9 @@ func (e *Engine) UpdateJob(ctx context.Context, uuid string, version int64, chan
 			return err
 		}
 		j.Updated = now.UTC()
-		return e.store.UpdateJob(ctx, j)
+		row := j
+		row.Parameters = e.sealed(spec, j.Parameters)
+		return e.store.UpdateJob(ctx, row)
 	})
 	j.Version++
 	return j, finalStale(err)
@@ -97,7 +106,11 @@ func (e *Engine) Job(ctx context.Context, uuid string) (core.Job, error) {
 	if err != nil {
 		return j, err
 	}
-	return j, maySee(ctx, "job", uuid, j.Account)
+	if err := maySee(ctx, "job", uuid, j.Account); err != nil {
+		return j, err
+	}
+	j.Parameters, err = e.opened(j.Parameters)
+	return j, err
 }
 
 // Jobs gives every job the caller may see, in no order.
@@ -107,7 +120,16 @@ func (e *Engine) Jobs(ctx context.Context) ([]core.Job, error) {
 		return nil, err
 	}
 	all, err := e.store.ListJobs(ctx)
-	return seen(c, all, func(j core.Job) string { return j.Account }), err
+	if err != nil {
+		return nil, err
+	}
+	all = seen(c, all, func(j core.Job) string { return j.Account })
+	for i := range all {
+		if all[i].Parameters, err = e.opened(all[i].Parameters); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 func seen[T any](c core.Caller, all []T, account func(T) string) []T {
@@ -131,24 +153,24 @@ func (e *Engine) job(ctx context.Context, uuid string) (core.Job, error) {
 	return jobs[0], nil
 }
 
-func (e *Engine) checkJob(ctx context.Context, j core.Job) error {
+func (e *Engine) checkJob(ctx context.Context, j core.Job) (executor.Spec, error) {
 	spec, err := e.checkType(ctx, j.Type)
 	if err != nil {
-		return err
+		return spec, err
 	}
 	if err := parametersError(spec.Validate(j.Parameters)); err != nil {
-		return err
+		return spec, err
 	}
 	switch {
 	case j.Target != "" && !id.Valid(j.Target):
-		return core.InvalidField("target", "target %q must be a uuid of 32 lower-case hexadecimal digits", j.Target)
+		return spec, core.InvalidField("target", "target %q must be a uuid of 32 lower-case hexadecimal digits", j.Target)
 	case !j.Priority.Valid():
-		return core.InvalidField("priority", "priority %q must be critical, default or low", j.Priority)
+		return spec, core.InvalidField("priority", "priority %q must be critical, default or low", j.Priority)
 	}
 	if err := checkTimeout(j.Timeout); err != nil {
-		return err
+		return spec, err
 	}
-	return j.Retry.Validate()
+	return spec, j.Retry.Validate()
 }
 
 func checkTimeout(d time.Duration) error {

@@ -15,7 +15,7 @@ const module = "github.com/takt-dev/takt/"
 // A package imports packages of lower floors only; packages on one floor are
 // strangers. A package that is not listed fails the test: choose its floor.
 var floors = [][]string{
-	0: {"pkg/executor", "internal/schedule", "internal/id", "internal/config", "internal/telemetry", "internal/redisconn", "internal/safehttp", "internal/lease", "internal/floors"},
+	0: {"pkg/executor", "internal/schedule", "internal/id", "internal/config", "internal/telemetry", "internal/redisconn", "internal/safehttp", "internal/lease", "internal/seal", "internal/floors"},
 	1: {"internal/core", "pkg/executor/excerpt", "pkg/executor/executortest"},
 	2: {},
 	3: {"internal/engine", "internal/auth", "internal/store", "internal/queue", "internal/events", "internal/executor/httpreq", "internal/executor/shell", "internal/executor/natsreq"},

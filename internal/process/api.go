@@ -18,6 +18,7 @@ import (
 	"github.com/takt-dev/takt/internal/dispatch"
 	"github.com/takt-dev/takt/internal/engine"
 	"github.com/takt-dev/takt/internal/schedule"
+	"github.com/takt-dev/takt/internal/seal"
 	"github.com/takt-dev/takt/internal/server"
 	"github.com/takt-dev/takt/internal/store"
 )
@@ -29,9 +30,17 @@ type Started struct {
 	Password string // generated at this start, or ""
 }
 
-// API runs an api process until ctx ends and the requests under way are
-// answered. started is called once it serves; it may be nil.
-func API(ctx context.Context, cfg config.API, log *slog.Logger, started func(Started)) error {
+// APIOptions are what `takt dev` wants otherwise than the api command.
+type APIOptions struct {
+	// Started is called once the process serves; it then shows the generated
+	// password instead of the log.
+	Started func(Started)
+	// Imitation says that Redis is the in-memory one, whose setup needs no check.
+	Imitation bool
+}
+
+// API runs an api process until ctx ends and the requests under way are answered.
+func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) error {
 	b, err := open(ctx, "api", cfg.Shared, log, store.Options{
 		Partitions: cfg.Partitions, RunRetention: cfg.Retention.Runs,
 		LedgerAge: cfg.Retention.Ledger, LedgerEntries: cfg.Retention.LedgerEntries,
@@ -40,7 +49,9 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, started func(Sta
 		return err
 	}
 	defer b.close()
-	b.doctor(ctx)
+	if !o.Imitation {
+		b.doctor(ctx)
+	}
 	b.registry.MustRegister(&counters{store: b.store})
 	if err := b.serveMetrics(ctx); err != nil {
 		return err
@@ -50,7 +61,7 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, started func(Sta
 	if err != nil {
 		return fmt.Errorf("make the first account: %w", err)
 	}
-	if created && password != "" && started == nil {
+	if created && password != "" && o.Started == nil {
 		// The only place that ever shows it.
 		b.log.WarnContext(ctx, "first account made; change its password", "name", cfg.Admin.Name, "password", password)
 	}
@@ -58,7 +69,14 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, started func(Sta
 	if err != nil {
 		return err
 	}
-	eng := engine.New(b.store, q, b.bus, engine.Options{Log: b.log, Types: BuiltIn()})
+	box, err := seal.New(cfg.SecretKey)
+	if err != nil {
+		return core.InvalidField("api.secretKey", "api.secretKey: %v", err)
+	}
+	if box == nil {
+		b.log.WarnContext(ctx, "api.secretKey is not set: secret parameters of jobs are stored as they are")
+	}
+	eng := engine.New(b.store, q, b.bus, engine.Options{Log: b.log, Types: BuiltIn(), Secrets: box})
 	http, zs, err := b.http(cfg, eng, accounts)
 	if err != nil {
 		return err
@@ -72,8 +90,8 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, started func(Sta
 	go func() { defer close(rolesEnded); _ = roles.Run(ctx) }()
 
 	b.log.InfoContext(ctx, "api is ready", "version", Version, "address", listener.Addr().String())
-	if started != nil {
-		started(Started{Addr: listener.Addr(), Admin: cfg.Admin.Name, Password: password})
+	if o.Started != nil {
+		o.Started(Started{Addr: listener.Addr(), Admin: cfg.Admin.Name, Password: password})
 	}
 	err = http.Serve(ctx, listener)
 	zs.Wait() // what was answered with 202 is finished before the connections close
@@ -93,8 +111,9 @@ func (b *base) http(cfg config.API, eng *engine.Engine, accounts *auth.Authority
 	s, err := server.New(server.Deps{
 		Native:  native.New(eng, accounts, native.Options{MaxBody: int64(cfg.BodyLimit), Log: b.log}),
 		ZStack:  zs,
-		Console: console.New(console.Options{Accounts: accounts, Verbs: eng, Redis: shared{b.rdb}, Log: b.log}),
+		Console: console.New(console.Options{Accounts: accounts, Verbs: eng, Redis: shared{b.rdb}, ViewersMonitor: cfg.ViewersMonitor, Log: b.log}),
 		Ready:   b.ready, Metrics: requestMetrics{b}, Log: b.log, BodyLimit: int64(cfg.BodyLimit),
+		TrustedProxies: cfg.TrustedProxies,
 	})
 	return s, zs, err
 }

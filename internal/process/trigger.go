@@ -17,7 +17,6 @@ func Trigger(ctx context.Context, cfg config.Trigger, log *slog.Logger) error {
 		return err
 	}
 	defer b.close()
-	b.doctor(ctx)
 	if err := b.serveMetrics(ctx); err != nil {
 		return err
 	}

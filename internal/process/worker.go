@@ -20,6 +20,7 @@ import (
 	"github.com/takt-dev/takt/internal/queue"
 	"github.com/takt-dev/takt/internal/redisconn"
 	"github.com/takt-dev/takt/internal/safehttp"
+	"github.com/takt-dev/takt/internal/seal"
 	"github.com/takt-dev/takt/internal/store"
 	"github.com/takt-dev/takt/internal/worker"
 	"github.com/takt-dev/takt/pkg/executor"
@@ -63,7 +64,11 @@ func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *sl
 	if err != nil {
 		return err
 	}
-	eng := engine.New(b.store, q, b.bus, engine.Options{Log: b.log, Types: BuiltIn()})
+	box, err := seal.New(cfg.SecretKey)
+	if err != nil {
+		return core.InvalidField("worker.secretKey", "worker.secretKey: %v", err)
+	}
+	eng := engine.New(b.store, q, b.bus, engine.Options{Log: b.log, Types: BuiltIn(), Secrets: box})
 	queues := queuesOf(cfg.WorkerSettings)
 	w := worker.New(eng, b.store, worker.Options{
 		Host: cfg.Host, Tags: cfg.Tags, Resources: cfg.Resources, Slots: cfg.Slots, Version: Version,
@@ -159,7 +164,7 @@ func executors(cfg config.WorkerSettings, own []executor.Type) ([]executor.Type,
 	if err != nil {
 		return nil, nil, err
 	}
-	types := append([]executor.Type{httpreq.New(client), commands, requests}, own...)
+	types := append([]executor.Type{httpreq.New(client, cfg.HTTP.Timeout), commands, requests}, own...)
 	seen := map[string]bool{}
 	for _, t := range types {
 		if t.Spec.Type == "" || t.Executor == nil || strings.ContainsAny(t.Spec.Type, "|: \n") {

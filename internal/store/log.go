@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -80,4 +81,4 @@ func (s *Store) ReadLog(ctx context.Context, run string, step, attempt int, afte
 	return out, nil
 }
 
-func isNil(err error) bool { return err == redis.Nil }
+func isNil(err error) bool { return errors.Is(err, redis.Nil) }

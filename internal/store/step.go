@@ -45,9 +45,7 @@ func (s *Store) Steps(ctx context.Context, run string) ([]core.Step, error) {
 			return nil, err
 		}
 	}
-	if err := addAttempts(steps, rows, outputs); err != nil {
-		return nil, err
-	}
+	addAttempts(steps, rows, outputs)
 	return steps, nil
 }
 
@@ -86,7 +84,7 @@ func decodeStep(row string, st *core.Step) error {
 
 // addAttempts reads the archived attempts, "state|worker|begin|end|code|text"
 // under a<step>.<attempt>, and the outputs.
-func addAttempts(steps []core.Step, rows, outputs map[string]string) error {
+func addAttempts(steps []core.Step, rows, outputs map[string]string) {
 	for field, row := range rows {
 		if !strings.HasPrefix(field, "a") {
 			continue
@@ -106,7 +104,6 @@ func addAttempts(steps []core.Step, rows, outputs map[string]string) error {
 			a.Output = text
 		}
 	}
-	return nil
 }
 
 func attemptOf(steps []core.Step, field string) *core.Attempt {

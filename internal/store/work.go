@@ -99,7 +99,7 @@ func (s *Store) SentBefore(ctx context.Context, partition int, before time.Time,
 	if len(rows) == 0 {
 		return out, nil
 	}
-	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, unavailable("read sent dispatches", err)
 	}
 	for k, row := range rows {
@@ -124,7 +124,7 @@ func (s *Store) Parked(ctx context.Context, partition int) ([]core.Dispatch, err
 		run, step, _ := strings.Cut(key, ":")
 		rows[k] = pipe.HGet(ctx, root(partition)+":run:"+run, "s"+step)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, unavailable("read parked steps", err)
 	}
 	out := make([]core.Dispatch, 0, len(keys))

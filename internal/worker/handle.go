@@ -56,7 +56,7 @@ func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
 		}
 		return fmt.Errorf("begin %s: %w", d.ID(), err)
 	}
-	return w.attempt(d, b, ended)
+	return w.attempt(d, b, ended) //nolint:contextcheck // the queue's context ends with its lease, the attempt does not
 }
 
 // take notes a dispatch as taken; false when the worker is draining.
@@ -230,6 +230,6 @@ func (w *Worker) record(d core.Dispatch, write func(context.Context) error) erro
 			return nil
 		}
 		w.log.Warn("outcome not recorded yet", "dispatch", d.ID(), "err", err)
-		time.Sleep(wait)
+		<-time.After(wait)
 	}
 }

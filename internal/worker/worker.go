@@ -132,7 +132,7 @@ func HostName(host string) string {
 func (w *Worker) ID() string { return w.self.ID }
 
 // Run sends heartbeats until ctx ends. Then it lets attempts end for as long as
-// Drain, releases the others and leaves the fleet. Before it is cancelled the
+// Drain, releases the others and leaves the fleet. Before it is canceled the
 // caller makes the queue stop bringing dispatches.
 func (w *Worker) Run(ctx context.Context) error {
 	beats, stopBeats := context.WithCancel(context.WithoutCancel(ctx))

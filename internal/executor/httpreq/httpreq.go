@@ -13,6 +13,7 @@
 package httpreq
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,12 +26,16 @@ import (
 	"github.com/takt-dev/takt/pkg/executor"
 )
 
-// New returns the type. All requests go through client.
-func New(client *safehttp.Client) executor.Type {
-	return executor.Type{Spec: Spec(), Executor: &requester{client: client}}
+// New returns the type. All requests go through client; one whose job names no
+// timeout may take as long as timeout, 0 = 30 s.
+func New(client *safehttp.Client, timeout time.Duration) executor.Type {
+	return executor.Type{Spec: Spec(), Executor: &requester{client, cmp.Or(timeout, defaultTimeout)}}
 }
 
-type requester struct{ client *safehttp.Client }
+type requester struct {
+	client  *safehttp.Client
+	timeout time.Duration
+}
 
 var _ executor.Executor = (*requester)(nil)
 
@@ -49,7 +54,7 @@ func (r *requester) Execute(ctx context.Context, a executor.Attempt) (executor.R
 	hidden := newRedactor(c.header)
 	started := time.Now()
 	answer, err := r.client.Do(req, safehttp.Options{
-		Timeout:       c.timeout,
+		Timeout:       cmp.Or(c.timeout, r.timeout),
 		MaxBody:       int64(max(c.maxOutput, 1)), // none would mean the default
 		KeepRedirects: !c.follow,
 	})

@@ -38,7 +38,7 @@ func serve(t *testing.T, handler http.HandlerFunc) site {
 	}
 	client := safehttp.New(policy)
 	t.Cleanup(client.CloseIdle)
-	return site{s, client, httpreq.New(client)}
+	return site{s, client, httpreq.New(client, 0)}
 }
 
 // run executes one attempt; parameters are pairs.
@@ -301,7 +301,7 @@ func TestFailuresWithoutAnAnswer(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	unguarded := s
-	unguarded.typ = httpreq.New(safehttp.New(safehttp.Policy{}))
+	unguarded.typ = httpreq.New(safehttp.New(safehttp.Policy{}), 0)
 	tests := []struct {
 		name      string
 		site      site

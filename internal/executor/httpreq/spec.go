@@ -153,7 +153,6 @@ func (c *call) readExpect(value string) (err error) {
 }
 
 func (c *call) readTimeout(value string) (err error) {
-	c.timeout = defaultTimeout
 	if value == "" {
 		return nil
 	}

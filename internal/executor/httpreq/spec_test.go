@@ -82,7 +82,7 @@ func TestSpecChecks(t *testing.T) {
 
 // The parameters were valid when the job was made, perhaps by another version.
 func TestExecuteDoesNotTrustTheSpec(t *testing.T) {
-	typ := httpreq.New(nil)
+	typ := httpreq.New(nil, 0)
 	_, err := typ.Executor.Execute(t.Context(), executor.Attempt{Parameters: map[string]string{"url": "file:///etc/passwd"}})
 	if !executor.IsPermanent(err) {
 		t.Errorf("Execute = %v, want a permanent error", err)

@@ -1,0 +1,188 @@
+package zstack
+
+import (
+	"cmp"
+	"reflect"
+	"strings"
+)
+
+// A noun names an inventory that can be queried.
+type noun string
+
+const (
+	groups   noun = "group"
+	jobs     noun = "job"
+	triggers noun = "trigger"
+	history  noun = "history"
+)
+
+// A class says which fields an inventory has and where its names lead.
+type class struct {
+	name    string
+	columns map[string]column
+	hops    map[string]hop
+}
+
+// A hop leads from an inventory to those that its list field via names.
+type hop struct {
+	via string
+	to  noun
+}
+
+// classes are what can be queried. Hops are ZStack's expanded queries.
+var classes = map[noun]class{
+	groups:   newClass[groupInventory](groupClass, map[string]hop{"trigger": {"triggersUuid", triggers}, "job": {"jobsUuid", jobs}}),
+	jobs:     newClass[jobInventory](jobClass, map[string]hop{"trigger": {"triggersUuid", triggers}}),
+	triggers: newClass[triggerInventory](triggerClass, map[string]hop{"job": {"jobsUuid", jobs}, "jobGroup": {"jobGroupsUuid", groups}}),
+	history:  newClass[historyInventory](historyClass, nil),
+}
+
+// A kind is how the values of a column compare.
+type kind int
+
+const (
+	textKind kind = iota
+	numberKind
+	boolKind
+	timeKind
+	listKind // of texts: holds when one element does
+)
+
+// A column is one field of an inventory; index -1 is a list that is always empty.
+type column struct {
+	index int
+	kind  kind
+}
+
+// newClass reads the columns off the JSON names of an inventory, so that what can
+// be asked for is what is shown.
+func newClass[T any](name string, hops map[string]hop) class {
+	// Every ZStack inventory can be asked for its tags. Takt has none.
+	c := class{name: name, hops: hops, columns: map[string]column{"__systemTag__": {-1, listKind}, "__userTag__": {-1, listKind}}}
+	for i, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
+		c.columns[f.Tag.Get("json")] = column{i, kindOf(f.Type)}
+	}
+	return c
+}
+
+func kindOf(t reflect.Type) kind {
+	switch t {
+	case reflect.TypeFor[stamp]():
+		return timeKind
+	case reflect.TypeFor[int64](), reflect.TypeFor[*int64]():
+		return numberKind
+	case reflect.TypeFor[bool]():
+		return boolKind
+	case reflect.TypeFor[[]string]():
+		return listKind
+	}
+	return textKind
+}
+
+// value gives a field of an inventory: string, int64, bool, stamp, []string, or
+// nil for null.
+func (col column) value(inventory any) any {
+	if col.index < 0 {
+		return []string(nil)
+	}
+	switch v := reflect.ValueOf(inventory).Field(col.index).Interface().(type) {
+	case nullable:
+		if v == "" {
+			return nil
+		}
+		return string(v)
+	case *int64:
+		if v == nil {
+			return nil
+		}
+		return *v
+	case stamp:
+		if v.IsZero() {
+			return nil
+		}
+		return v
+	default:
+		return v
+	}
+}
+
+// check refuses a query for fields that the class does not have.
+func (c class) check(q query) error {
+	for _, cond := range q.conditions {
+		in, name := c, cond.field
+		if cond.hop != "" {
+			h, ok := c.hops[cond.hop]
+			if !ok {
+				return c.unknown("condition name", cond.name())
+			}
+			in = classes[h.to]
+		}
+		if _, ok := in.columns[name]; !ok {
+			return in.unknown("condition name", cond.name())
+		}
+	}
+	if col, ok := c.columns[q.sort]; q.sort != "" && (!ok || col.kind == listKind) {
+		return c.unknown("sort field", q.sort)
+	}
+	for _, f := range q.fields {
+		if col, ok := c.columns[f]; !ok || col.index < 0 {
+			return c.unknown("field", f)
+		}
+	}
+	return nil
+}
+
+func (c class) unknown(what, name string) error {
+	return badArgument("%s[%s] is invalid, no such field on inventory class[%s]", what, name, c.name)
+}
+
+// pick gives an inventory, or of it the fields that the query asks for.
+func (c class) pick(q query, inventory any) any {
+	if q.fields == nil {
+		return inventory
+	}
+	out := make(map[string]any, len(q.fields))
+	for _, f := range q.fields {
+		out[f] = reflect.ValueOf(inventory).Field(c.columns[f].index).Interface()
+	}
+	return out
+}
+
+// order compares inventories by the query's field. Null comes first, as in MySQL.
+func (c class) order(q query) func(x, y any) int {
+	col, sign := c.columns[q.sort], 1
+	if q.descending {
+		sign = -1
+	}
+	return func(x, y any) int { return sign * compareValues(col.value(x), col.value(y)) }
+}
+
+func compareValues(x, y any) int {
+	switch {
+	case x == nil && y == nil:
+		return 0
+	case x == nil:
+		return -1
+	case y == nil:
+		return 1
+	}
+	switch x := x.(type) {
+	case int64:
+		return cmp.Compare(x, y.(int64))
+	case stamp:
+		return x.Compare(y.(stamp).Time)
+	case bool:
+		return cmp.Compare(number(x), number(y.(bool)))
+	}
+	return strings.Compare(fold(x.(string)), fold(y.(string)))
+}
+
+func number(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// fold makes texts comparable without regard to case, as MySQL's collation is.
+func fold(s string) string { return strings.ToLower(s) }
