@@ -46,6 +46,7 @@ type Store interface {
 	Live(ctx context.Context, partition int) ([]core.Under, error)
 
 	Forget(ctx context.Context, run string) error
+	ArchiveLog(ctx context.Context, run string, step, attempt int) error
 	DropPlan(ctx context.Context, partition int, hash string) error
 	ListTriggers(ctx context.Context, partition int) ([]core.Trigger, error)
 	Tombstones(ctx context.Context, partition int) ([]core.Trigger, error)
@@ -133,6 +134,32 @@ func every(ctx context.Context, pace time.Duration, do func()) {
 			do()
 		}
 	}
+}
+
+// ownFault swallows and logs the error of one item that lies in the item itself,
+// so that it does not hold up the others for ever. It gives back an error that
+// the next item would meet too: the store is away, or the time is up.
+func (r *Roles) ownFault(ctx context.Context, err error, text, item string) error {
+	if err == nil || core.Is(err, core.Unavailable) || ctx.Err() != nil {
+		return err
+	}
+	r.log.ErrorContext(ctx, text, "item", item, "err", err)
+	return nil
+}
+
+// redispatch dispatches steps again; when one of them spoils it, one by one.
+func (r *Roles) redispatch(ctx context.Context, why core.MoveReason, of []core.Under) error {
+	err := r.engine.Redispatch(ctx, why, of)
+	if err == nil || core.Is(err, core.Unavailable) || ctx.Err() != nil {
+		return err
+	}
+	for _, u := range of {
+		err := r.engine.Redispatch(ctx, why, []core.Under{u})
+		if err := r.ownFault(ctx, err, "step not dispatched again", u.Dispatch.ID()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *Roles) repaired(what string, n int) {

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,32 +17,17 @@ const (
 	outboxAge = 2 * time.Second
 	// sentAge is the age from which a dispatch that has not begun is looked for.
 	sentAge = 3 * time.Second
-	// grace is how long the reconciler must have had unbroken contact before it
-	// judges a worker as lost: after an outage of Redis nobody has heartbeats.
-	grace = 5 * time.Second
 )
-
-// A watch is what the reconciler remembers from one pass to the next.
-type watch struct {
-	contact time.Time            // since when every pass succeeded, by our monotonic clock
-	orphans map[string]time.Time // attempts that their live worker does not list, and since when (Redis TIME)
-}
 
 // reconcile repairs the partitions held, until ctx ends.
 func (r *Roles) reconcile(ctx context.Context) {
-	w := watch{orphans: map[string]time.Time{}}
+	var w watch
 	every(ctx, pace, func() {
-		began := time.Now()
 		if err := r.pass(ctx, &w); err != nil {
 			if ctx.Err() == nil {
 				r.log.WarnContext(ctx, "reconciler waits", "err", err)
 			}
-			w.contact = time.Time{}
-			return
-		}
-		// A pass that was held up proves no contact either: heartbeats were held up too.
-		if w.contact.IsZero() || time.Since(began) > grace/2 {
-			w.contact = time.Now()
+			w.lose()
 		}
 	})
 }
@@ -57,24 +43,29 @@ func (r *Roles) pass(ctx context.Context, w *watch) error {
 	if r.meter.Leases != nil {
 		r.meter.Leases(len(shards))
 	}
-	trusted := !w.contact.IsZero() && time.Since(w.contact) >= grace
-	orphans := map[string]time.Time{}
+	w.heard(time.Now())
+	v := w.view(fleet)
 	for _, n := range shards {
-		if err := r.repairOutboxes(ctx, n, fleet.Now); err != nil {
+		if err := r.repairShard(ctx, n, v); err != nil {
 			return err
 		}
-		if err := r.repairSent(ctx, n, fleet, trusted); err != nil {
-			return err
-		}
-		if err := r.unpark(ctx, n); err != nil {
-			return err
-		}
-		if err := r.repairLive(ctx, n, fleet, trusted, w.orphans, orphans); err != nil {
-			return err
-		}
+		w.heard(time.Now())
 	}
-	w.orphans = orphans
+	w.absent = v.absent
 	return nil
+}
+
+func (r *Roles) repairShard(ctx context.Context, n int, v *view) error {
+	if err := r.repairOutboxes(ctx, n, v.fleet.Now); err != nil {
+		return err
+	}
+	if err := r.repairSent(ctx, n, v); err != nil {
+		return err
+	}
+	if err := r.unpark(ctx, n); err != nil {
+		return err
+	}
+	return r.repairLive(ctx, n, v)
 }
 
 // repairOutboxes does the effects that nobody confirmed in time.
@@ -84,7 +75,7 @@ func (r *Roles) repairOutboxes(ctx context.Context, n int, now time.Time) error 
 		return err
 	}
 	for _, e := range effects {
-		if err := r.repairEffect(ctx, n, e, r.store.Done); err != nil {
+		if err := r.ownFault(ctx, r.repairEffect(ctx, n, e, r.store.Done), "effect not done", strings.Join(e, "|")); err != nil {
 			return err
 		}
 	}
@@ -94,7 +85,7 @@ func (r *Roles) repairOutboxes(ctx context.Context, n int, now time.Time) error 
 		return err
 	}
 	for _, e := range links {
-		if err := r.repairEffect(ctx, n, e, r.store.TriggerDone); err != nil {
+		if err := r.ownFault(ctx, r.repairEffect(ctx, n, e, r.store.TriggerDone), "effect not done", strings.Join(e, "|")); err != nil {
 			return err
 		}
 	}
@@ -132,15 +123,15 @@ func (r *Roles) repairEffect(ctx context.Context, n int, e []string, done func(c
 // repairSent looks for dispatches that did not begin. Those that wait in a queue
 // that somebody reads, and those that a live worker has taken, are left alone;
 // any other is sent again under a new fence.
-func (r *Roles) repairSent(ctx context.Context, n int, fleet core.Fleet, trusted bool) error {
-	taken := takenBy(fleet)
+func (r *Roles) repairSent(ctx context.Context, n int, v *view) error {
+	taken := takenBy(v.fleet)
 	var again []core.Under
 	for skip := 0; ; skip += core.Chunk {
-		sent, err := r.store.SentBefore(ctx, n, fleet.Now.Add(-sentAge), skip)
+		sent, err := r.store.SentBefore(ctx, n, v.fleet.Now.Add(-sentAge), skip)
 		if err != nil {
 			return err
 		}
-		lost, err := r.lostDispatches(ctx, sent, fleet, taken, trusted)
+		lost, err := r.lostDispatches(ctx, sent, v, taken)
 		if err != nil {
 			return err
 		}
@@ -153,7 +144,7 @@ func (r *Roles) repairSent(ctx context.Context, n int, fleet core.Fleet, trusted
 		return nil
 	}
 	r.log.InfoContext(ctx, "dispatches sent again", "partition", n, "count", len(again), "first", again[0].Dispatch.ID())
-	if err := r.engine.Redispatch(ctx, core.MoveSent, again); err != nil {
+	if err := r.redispatch(ctx, core.MoveSent, again); err != nil {
 		return err
 	}
 	for _, u := range again {
@@ -182,7 +173,7 @@ func takenBy(fleet core.Fleet) map[string]bool {
 	return taken
 }
 
-func (r *Roles) lostDispatches(ctx context.Context, sent []core.Sent, fleet core.Fleet, taken map[string]bool, trusted bool) ([]core.Under, error) {
+func (r *Roles) lostDispatches(ctx context.Context, sent []core.Sent, v *view, taken map[string]bool) ([]core.Under, error) {
 	ds := make([]core.Dispatch, len(sent))
 	for i, s := range sent {
 		ds[i] = s.Dispatch
@@ -197,10 +188,10 @@ func (r *Roles) lostDispatches(ctx context.Context, sent []core.Sent, fleet core
 		switch {
 		case taken[s.Dispatch.ID()]:
 		case places[i] == queue.Pending:
-			gone = trusted && !read(fleet, s.Dispatch.Queue)
+			gone = v.trusted && !read(v.fleet, s.Dispatch.Queue)
 		case places[i] == queue.Active:
 			// Taken by a worker that does not list it: it died, or its heartbeat is on the way.
-			gone = trusted && fleet.Now.Sub(s.Since) > sentAge+2*pace
+			gone = v.misses(s.Dispatch.ID(), v.fleet.Now)
 		default:
 			gone = true
 		}
@@ -227,14 +218,16 @@ func (r *Roles) unpark(ctx context.Context, n int) error {
 		return err
 	}
 	moved, err := r.engine.Unpark(ctx, parked)
-	r.repaired("parked", moved)
-	return err
+	if err == nil {
+		r.repaired("parked", moved)
+	}
+	return r.ownFault(ctx, err, "parked steps not sent", "partition "+strconv.Itoa(n))
 }
 
 // repairLive finds attempts whose worker vanished, attempts that their live
 // worker does not know of (its Begin took effect but the reply was lost), and
 // attempts that overran their timeout.
-func (r *Roles) repairLive(ctx context.Context, n int, fleet core.Fleet, trusted bool, before, orphans map[string]time.Time) error {
+func (r *Roles) repairLive(ctx context.Context, n int, v *view) error {
 	live, err := r.store.Live(ctx, n)
 	if err != nil {
 		return err
@@ -242,25 +235,19 @@ func (r *Roles) repairLive(ctx context.Context, n int, fleet core.Fleet, trusted
 	var lost []core.Under
 	for _, u := range live {
 		id := u.Dispatch.ID()
-		w, known := fleet.Workers[u.Worker]
+		w, known := v.fleet.Workers[u.Worker]
 		switch {
 		case !known || !w.Live:
-			if trusted {
+			if v.trusted {
 				lost = append(lost, u)
 			}
-		case !slices.Contains(fleet.Held[u.Worker].Running, id) && !slices.Contains(fleet.Held[u.Worker].Taken, id):
-			first, noticed := before[id]
-			if !noticed {
-				first = fleet.Now
-			}
-			orphans[id] = first
-			// A heartbeat since then would list it if the worker knew of it.
-			if noticed && w.Seen.After(first) && trusted {
+		case !holds(v.fleet.Held[u.Worker], id):
+			if v.misses(id, w.Seen) {
 				lost = append(lost, u)
 			}
-		case fleet.Now.After(u.Overdue):
+		case v.fleet.Now.After(u.Overdue):
 			r.log.WarnContext(ctx, "attempt overdue", "dispatch", id, "worker", u.Worker)
-			if err := r.engine.TimeOut(ctx, u); err != nil {
+			if err := r.ownFault(ctx, r.engine.TimeOut(ctx, u), "attempt not timed out", id); err != nil {
 				return err
 			}
 			r.repaired("overdue", 1)
@@ -270,5 +257,11 @@ func (r *Roles) repairLive(ctx context.Context, n int, fleet core.Fleet, trusted
 		r.log.WarnContext(ctx, "attempts lost", "partition", n, "count", len(lost), "worker", lost[0].Worker, "first", lost[0].Dispatch.ID())
 	}
 	r.repaired("lost", len(lost))
-	return r.engine.Redispatch(ctx, core.MoveLost, lost)
+	return r.redispatch(ctx, core.MoveLost, lost)
+}
+
+// holds reports whether a worker says that it has an attempt. One that it lists
+// as taken may have begun since.
+func holds(h core.Heartbeat, dispatch string) bool {
+	return slices.Contains(h.Running, dispatch) || slices.Contains(h.Taken, dispatch)
 }

@@ -15,8 +15,9 @@ const resolution = 50 * time.Millisecond
 // runTimers acts on what is due in the partitions held, until ctx ends.
 func (r *Roles) runTimers(ctx context.Context) {
 	failing := false
+	bad := faults{}
 	every(ctx, resolution, func() {
-		err := r.fireTimers(ctx)
+		err := r.fireTimers(ctx, bad)
 		if err != nil && !failing && ctx.Err() == nil {
 			r.log.WarnContext(ctx, "timers wait", "err", err)
 		}
@@ -24,7 +25,7 @@ func (r *Roles) runTimers(ctx context.Context) {
 	})
 }
 
-func (r *Roles) fireTimers(ctx context.Context) error {
+func (r *Roles) fireTimers(ctx context.Context, bad faults) error {
 	now, err := r.store.Now(ctx)
 	if err != nil {
 		return err
@@ -34,7 +35,7 @@ func (r *Roles) fireTimers(ctx context.Context) error {
 		return err
 	}
 	for partition, timers := range due {
-		if err := r.fireAll(ctx, partition, timers); err != nil {
+		if err := r.fireAll(ctx, partition, timers, bad); err != nil {
 			return err
 		}
 	}
@@ -43,9 +44,12 @@ func (r *Roles) fireTimers(ctx context.Context) error {
 
 // fireAll acts on the timers of one partition. Retries that are due together are
 // dispatched together.
-func (r *Roles) fireAll(ctx context.Context, partition int, timers [][]string) error {
+func (r *Roles) fireAll(ctx context.Context, partition int, timers [][]string, bad faults) error {
 	var retries []core.Under
 	for _, t := range timers {
+		if bad.rest(t, time.Now()) {
+			continue
+		}
 		if r.meter.Timer != nil {
 			r.meter.Timer(t[0])
 		}
@@ -55,11 +59,37 @@ func (r *Roles) fireAll(ctx context.Context, partition int, timers [][]string) e
 				continue
 			}
 		}
-		if err := r.fireTimer(ctx, partition, t); err != nil {
+		err := r.fireTimer(ctx, partition, t)
+		if err != nil {
+			bad.note(t, time.Now())
+		}
+		if err := r.ownFault(ctx, err, "timer not done, it is tried again", strings.Join(t, "|")); err != nil {
 			return err
 		}
 	}
-	return r.engine.Redispatch(ctx, core.MoveWaiting, retries)
+	return r.redispatch(ctx, core.MoveWaiting, retries)
+}
+
+// badRest is the wait before a timer that failed for a reason of its own is tried again.
+const badRest = 10 * time.Second
+
+// faults are timers that failed, and when.
+type faults map[string]time.Time
+
+func (f faults) note(timer []string, now time.Time) { f[strings.Join(timer, "|")] = now }
+
+// rest reports whether a timer failed a short while ago.
+func (f faults) rest(timer []string, now time.Time) bool {
+	if len(f) == 0 {
+		return false
+	}
+	key := strings.Join(timer, "|")
+	at, ok := f[key]
+	if ok && now.Sub(at) >= badRest {
+		delete(f, key)
+		return false
+	}
+	return ok
 }
 
 func (r *Roles) fireTimer(ctx context.Context, partition int, t []string) error {
@@ -72,6 +102,12 @@ func (r *Roles) fireTimer(ctx context.Context, partition int, t []string) error 
 		return err
 	case t[0] == "forget" && len(t) == 2:
 		return r.store.Forget(ctx, t[1])
+	case t[0] == "log" && len(t) == 4:
+		step, err := strconv.Atoi(t[2])
+		attempt, err2 := strconv.Atoi(t[3])
+		if err == nil && err2 == nil {
+			return r.store.ArchiveLog(ctx, t[1], step, attempt)
+		}
 	case t[0] == "plan" && len(t) == 2:
 		return r.store.DropPlan(ctx, partition, t[1])
 	}

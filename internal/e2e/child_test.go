@@ -44,6 +44,7 @@ type orders struct {
 
 func TestMain(m *testing.M) {
 	text := os.Getenv(ordersVar)
+	redisconn.LogTo(slog.New(slog.DiscardHandler))
 	if text == "" {
 		os.Exit(m.Run())
 	}

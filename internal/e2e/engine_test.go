@@ -38,6 +38,8 @@ type house struct {
 	store *store.Store
 	ctx   context.Context
 	box   *seal.Box
+
+	released bool // workers may hand attempts back, since they lose contact
 }
 
 var admin = core.Caller{Account: "a", Name: "admin", Owner: "a", Role: core.Admin}

@@ -46,6 +46,7 @@ type base struct {
 func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger, o store.Options, up func(bool)) (*base, error) {
 	b := &base{name: name, cfg: cfg, log: log.With("process", name), registry: telemetry.NewRegistry()}
 	b.metrics = telemetry.NewMetrics(b.registry)
+	redisconn.LogTo(b.log)
 	var err error
 	if b.rdb, err = b.awaitRedis(ctx); err != nil {
 		return nil, err

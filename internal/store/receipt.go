@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,10 +23,14 @@ func (s *Store) OpenReceipt(ctx context.Context, r core.Receipt, keep time.Durat
 	if err != nil {
 		return unavailable("open receipt", err)
 	}
-	if !fresh {
-		return core.Errorf(core.Exists, "Duplicate job uuid[%s]", r.ID)
+	if fresh {
+		return nil
 	}
-	return nil
+	// Ours when the client repeated a command whose reply was lost.
+	if kept, err := s.rdb.Get(ctx, receiptKey(r.ID)).Bytes(); err == nil && bytes.Equal(kept, b) {
+		return nil
+	}
+	return core.Errorf(core.Exists, "Duplicate job uuid[%s]", r.ID)
 }
 
 // CloseReceipt stores the answer of a receipt and keeps it.

@@ -1,7 +1,12 @@
 package native_test
 
 import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -10,6 +15,7 @@ import (
 
 	"github.com/takt-dev/takt/internal/api/native"
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/testenv"
 )
 
 func TestRunHistory(t *testing.T) {
@@ -41,7 +47,7 @@ func TestRunHistory(t *testing.T) {
 		{
 			Index: 0, Job: flaky.UUID, Name: "flaky", Type: "echo", Parameters: map[string]string{"text": "hi", "password": "***"},
 			Timeout: native.Duration(time.Minute), Retry: native.Retry{Attempts: 2, Backoff: native.Duration(time.Second)},
-			State: core.StepWaiting, Reason: "no voice", Queue: "default", Worker: worker, Failures: 1,
+			State: core.StepWaiting, Reason: "attempt 1 failed: no voice", Queue: "default", Worker: worker, Failures: 1,
 			Attempts: []native.Attempt{{Number: 1, State: core.AttemptFailed, Worker: worker, ExitCode: 3, Error: "no voice"}},
 		},
 		{
@@ -107,6 +113,7 @@ func TestIdempotencyKey(t *testing.T) {
 			keyed := e.admin().with("Idempotency-Key", "deploy-42")
 			res := keyed.post(tt.path, nil).want(201)
 			first := tt.made(t, res)
+			e.nextMillisecond()
 			if res.header.Get("Idempotent-Replayed") != "" || res.header.Get("Location") == "" {
 				t.Errorf("headers of the first answer: %v", res.header)
 			}
@@ -130,6 +137,67 @@ func TestIdempotencyKey(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// nextMillisecond waits until the store's time has moved on: only then can a
+// replayed request be told from the first.
+func (e *env) nextMillisecond() {
+	e.t.Helper()
+	begin, err := e.eng.Now(e.t.Context())
+	if err != nil {
+		e.t.Fatalf("read the time: %v", err)
+	}
+	testenv.Eventually(e.t, time.Second, func() error {
+		now, err := e.eng.Now(e.t.Context())
+		if err == nil && now.Sub(begin) < 2*time.Millisecond {
+			err = errors.New("the time stands still")
+		}
+		return err
+	})
+}
+
+func TestOneKeyAtTheSameMomentIsOneRun(t *testing.T) {
+	e := start(t, native.Options{})
+	e.alive()
+	g := e.group("g", e.job("j"))
+	ids := make([]string, 8)
+	var wg sync.WaitGroup
+	for i := range ids {
+		wg.Go(func() {
+			req, _ := http.NewRequestWithContext(t.Context(), "POST", e.url+"/groups/"+g.UUID+"/runs", nil)
+			req.Header.Set("Authorization", "Bearer "+e.token)
+			req.Header.Set("Idempotency-Key", "one")
+			res, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Errorf("run: %v", err)
+				return
+			}
+			defer res.Body.Close()
+			var r native.Run
+			if err := json.NewDecoder(res.Body).Decode(&r); err != nil || res.StatusCode/100 != 2 {
+				t.Errorf("status %d, error %v", res.StatusCode, err)
+			}
+			ids[i] = r.ID
+		})
+	}
+	wg.Wait()
+	if same := slices.Compact(slices.Clone(ids)); len(same) != 1 || same[0] == "" {
+		t.Errorf("one key made the runs %v", same)
+	}
+}
+
+// What a key has made it gives again, whatever became of the target since.
+func TestKeyIsGoodWhenTheTargetCannotRunAnyMore(t *testing.T) {
+	e := start(t, native.Options{})
+	e.alive()
+	g := e.group("g", e.job("j"))
+	keyed := e.admin().with("Idempotency-Key", "k")
+	first := runID(t, keyed.post("/groups/"+g.UUID+"/runs", nil).want(201))
+	e.admin().patch("/groups/"+g.UUID, `{"enabled":false}`).want(200)
+	e.nextMillisecond()
+	if again := runID(t, keyed.post("/groups/"+g.UUID+"/runs", nil).want(200)); again != first {
+		t.Errorf("the same key made %s and %s", first, again)
 	}
 }
 

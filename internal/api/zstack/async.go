@@ -39,6 +39,7 @@ type request struct {
 	input   *input
 	session string
 	run     operation
+	timeout time.Duration
 }
 
 // An outcome is how an operation ended, as the wire has it.
@@ -85,7 +86,10 @@ func (a *API) read(c *gin.Context, e endpoint) (request, error) {
 			return request{}, badRequest("the query string cannot be read: %v", err)
 		}
 	}
-	r := request{call: k, input: in, session: session, run: k.prepare(in)}
+	r := request{call: k, input: in, session: session, run: k.prepare(in), timeout: a.opts.Timeout}
+	if seconds, ok := wholeNumber(c.GetHeader("X-API-Timeout")); ok && seconds > 0 && seconds < int64(r.timeout/time.Second) {
+		r.timeout = time.Duration(seconds) * time.Second
+	}
 	if in.mismatch != nil {
 		return request{}, in.mismatch
 	}
@@ -109,7 +113,7 @@ func checkJobUUID(job string) error {
 func (a *API) carryOut(c *gin.Context, r request) {
 	patience := time.NewTimer(a.opts.SyncWait)
 	defer patience.Stop()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request.Context()), a.opts.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request.Context()), r.timeout)
 	p := a.admit(ctx, r)
 	asked := p.receipt.ID != ""
 	if asked {
@@ -127,7 +131,7 @@ func (a *API) carryOut(c *gin.Context, r request) {
 	select {
 	case o := <-done:
 		if asked && a.close(ctx, p, o, closePatience) {
-			a.accepted(c, p.receipt.ID)
+			a.accepted(c, p)
 			return
 		}
 		a.result(c, o.ok, o.body)
@@ -142,6 +146,7 @@ type pending struct {
 	refused error // why the session was not accepted
 	receipt core.Receipt
 	keep    time.Duration
+	timeout time.Duration
 }
 
 // admit looks at the session. One that is wrong is a business error, so that it
@@ -149,7 +154,7 @@ type pending struct {
 func (a *API) admit(ctx context.Context, r request) pending {
 	ctx, cancel := context.WithTimeout(ctx, a.opts.SyncWait)
 	defer cancel()
-	p := pending{receipt: core.Receipt{ID: r.input.job, Call: r.call.name}, keep: a.opts.ReceiptLife}
+	p := pending{receipt: core.Receipt{ID: r.input.job, Call: r.call.name}, keep: a.opts.ReceiptLife, timeout: r.timeout}
 	p.caller, _, p.refused = a.auth.Validate(ctx, r.session)
 	p.receipt.Account = p.caller.Owner
 	if p.receipt.ID == "" && a.opts.AlwaysAsync {
@@ -185,7 +190,7 @@ func (a *API) sendAway(c *gin.Context, p pending, done <-chan outcome) {
 		}
 	}
 	a.busy.Go(func() { a.close(ctx, p, <-done, a.opts.Timeout) })
-	a.accepted(c, p.receipt.ID)
+	a.accepted(c, p)
 }
 
 // do carries a request out and turns how it ended into the wire's words.
@@ -248,7 +253,7 @@ func (a *API) result(c *gin.Context, ok bool, body []byte) {
 
 // accepted answers 202. Both SDKs cut the location at /zstack/v1/api-jobs/ when
 // its host is not the one they know, so this part is always there.
-func (a *API) accepted(c *gin.Context, job string) {
+func (a *API) accepted(c *gin.Context, p pending) {
 	scheme := "http"
 	if c.Request.TLS != nil || c.GetHeader("X-Forwarded-Proto") == "https" {
 		scheme = "https"
@@ -256,7 +261,7 @@ func (a *API) accepted(c *gin.Context, job string) {
 	writeJSON(c, http.StatusAccepted, encode(struct {
 		Location   string `json:"location"`
 		APITimeout int64  `json:"apiTimeout"` // ms
-	}{scheme + "://" + c.Request.Host + "/zstack/v1/api-jobs/" + job, a.opts.Timeout.Milliseconds()}))
+	}{scheme + "://" + c.Request.Host + "/zstack/v1/api-jobs/" + p.receipt.ID, p.timeout.Milliseconds()}))
 }
 
 // poll serves the location. It needs no session: the Java SDK polls with the

@@ -133,7 +133,7 @@ func (c class) check(q query) error {
 }
 
 func (c class) unknown(what, name string) error {
-	return badArgument("%s[%s] is invalid, no such field on inventory class[%s]", what, name, c.name)
+	return badArgument("%s[%s] is invalid, no such field on inventory class[%s]", what, excerpt(name), c.name)
 }
 
 // pick gives an inventory, or of it the fields that the query asks for.
@@ -148,15 +148,13 @@ func (c class) pick(q query, inventory any) any {
 	return out
 }
 
-// order compares inventories by the query's field. Null comes first, as in MySQL.
+// order compares inventories by the query's field.
 func (c class) order(q query) func(x, y any) int {
-	col, sign := c.columns[q.sort], 1
-	if q.descending {
-		sign = -1
-	}
-	return func(x, y any) int { return sign * compareValues(col.value(x), col.value(y)) }
+	col := c.columns[q.sort]
+	return func(x, y any) int { return q.direction(compareValues(col.value(x), col.value(y))) }
 }
 
+// compareValues orders values of one column. Null comes first, as in MySQL.
 func compareValues(x, y any) int {
 	switch {
 	case x == nil && y == nil:

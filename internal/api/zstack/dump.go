@@ -8,7 +8,7 @@ import (
 )
 
 // complete fills in what a step tells.
-func complete(v *historyInventory, r core.Run, st core.Step, types jobTypes) {
+func complete(v *historyInventory, r *core.Run, st core.Step, types jobTypes) {
 	v.SchedulerJobUUID, v.TargetResourceUUID = st.Job, nullable(st.Target)
 	v.Success = st.State == core.StepSucceeded
 	v.RequestDump = string(encode(requestDump{st.Job, st.Name, st.Type, st.Target, types.shown(st.Type, st.Parameters)}))
@@ -51,7 +51,7 @@ type resultDump struct {
 	Error       *errorCode `json:"error,omitempty"`
 }
 
-func result(r core.Run, st core.Step) resultDump {
+func result(r *core.Run, st core.Step) resultDump {
 	d := resultDump{
 		APIID: r.ID, Success: st.State == core.StepSucceeded, ID: core.Dispatch{Run: r.ID, Step: st.Index}.Key(), CreatedTime: st.Ended.UnixMilli(),
 	}

@@ -65,6 +65,14 @@ type query struct {
 
 const defaultLimit = 1000
 
+// direction turns an ascending order into the query's.
+func (q query) direction(order int) int {
+	if q.descending {
+		return -order
+	}
+	return order
+}
+
 // parseQuery reads a query string. Its errors are of the shape (400), but for
 // filterName, which ZStack checks later (SYS.1007).
 func parseQuery(values url.Values) (query, error) {
@@ -100,7 +108,7 @@ func parseQuery(values url.Values) (query, error) {
 func parseCondition(text string) (condition, error) {
 	name, op, value, ok := cutOperator(text)
 	if !ok {
-		return condition{}, badRequest("Invalid query string[%s]: it needs an operator, one of = != > >= < <= ?= !?= ~= !~=, or 'is null' or 'not null'", text)
+		return condition{}, badRequest("Invalid query string[%s]: it needs an operator, one of = != > >= < <= ?= !?= ~= !~=, or 'is null' or 'not null'", excerpt(text))
 	}
 	c := condition{field: strings.TrimSpace(name), op: op, value: value}
 	if hop, field, ok := strings.Cut(c.field, "."); ok {
@@ -138,7 +146,7 @@ func count(values url.Values, name string, otherwise int) (int, error) {
 	}
 	n, ok := wholeNumber(text)
 	if !ok || n < 0 || int64(int(n)) != n {
-		return 0, badRequest("[%s] field is excepted an int or long, not negative, but was [%s].", name, text)
+		return 0, badRequest("[%s] field is excepted an int or long, not negative, but was [%s].", name, excerpt(text))
 	}
 	return int(n), nil
 }
@@ -150,7 +158,7 @@ func boolean(values url.Values, name string) (bool, error) {
 	}
 	b, err := strconv.ParseBool(text)
 	if err != nil {
-		return false, badRequest("[%s] field is excepted a boolean, but was [%s].", name, text)
+		return false, badRequest("[%s] field is excepted a boolean, but was [%s].", name, excerpt(text))
 	}
 	return b, nil
 }

@@ -38,12 +38,13 @@ const (
 // runColumns are the columns that are known without a run's steps.
 var runColumns = []string{"id", "triggerUuid", "schedulerJobGroupUuid", "jobType", "startTime", "fireInstanceId"}
 
-// A historyRow is a row that may not have been read yet.
+// A historyRow names a row. full is nil while its step is not read: outputs are
+// long, so only rows that are sure to be shown keep what was read.
 type historyRow struct {
-	run       core.Run
-	inventory historyInventory // of a row not read: the run columns only
-	index     int
-	read      bool
+	run   *core.Run
+	index int
+	key   any // what it is sorted by, if that takes the steps
+	full  *historyInventory
 }
 
 // A historyQuery is a query for history, cut into what runs tell and what takes
@@ -80,8 +81,7 @@ func (a *API) queryHistory(ctx context.Context, q query) (answer, error) {
 func (a *API) showHistory(ctx context.Context, h historyQuery, rows []historyRow) (answer, error) {
 	c, total := classes[history], len(rows)
 	if h.bySort {
-		order := c.order(h.query)
-		slices.SortStableFunc(rows, func(x, y historyRow) int { return order(x.inventory, y.inventory) })
+		slices.SortStableFunc(rows, func(x, y historyRow) int { return h.direction(compareValues(x.key, y.key)) })
 	}
 	from := min(h.start, total)
 	rows, err := a.readRows(ctx, rows[from:from+min(h.limit, total-from)])
@@ -90,7 +90,7 @@ func (a *API) showHistory(ctx context.Context, h historyQuery, rows []historyRow
 	}
 	out := make([]any, len(rows))
 	for i, r := range rows {
-		out[i] = c.pick(h.query, r.inventory)
+		out[i] = c.pick(h.query, *r.full)
 	}
 	an := many(c.name, out)
 	if h.withTotal {
@@ -158,27 +158,46 @@ func (h historyQuery) enough() int {
 func (a *API) scanHistory(ctx context.Context, h historyQuery) ([]historyRow, error) {
 	var found []historyRow
 	scanned, enough := 0, h.enough()
+	done := func() bool { return enough >= 0 && len(found) >= enough }
 	err := a.eachRunPage(ctx, h, func(runs []core.Run) (bool, error) {
-		var rows []historyRow
-		for _, r := range runs {
-			scanned += r.Counts.Total
-			rows = append(rows, a.rowsOf(r, h)...)
-		}
-		if scanned > maxHistory {
-			return false, badArgument("the query looks at more than %d history rows; narrow it by startTime, triggerUuid, schedulerJobGroupUuid or fireInstanceId, or ask for the newest with sort=-id and a limit", maxHistory)
-		}
-		if len(h.ofStep) > 0 || h.bySort {
-			var err error
-			if rows, err = a.readRows(ctx, rows); err != nil {
-				return false, err
+		var unread []historyRow
+		for i := range runs {
+			if done() {
+				return false, nil
 			}
-			rows = slices.DeleteFunc(rows, func(r historyRow) bool { return !passes(h.ofStep, r) })
+			if scanned += runs[i].Counts.Total; scanned > maxHistory {
+				return false, badArgument("the query looks at more than %d history rows; narrow it by startTime, triggerUuid, schedulerJobGroupUuid or fireInstanceId, or ask for the newest with sort=-id and a limit", maxHistory)
+			}
+			if rows := a.rowsOf(&runs[i], h); h.takesSteps() {
+				unread = append(unread, rows...)
+			} else {
+				found = append(found, rows...)
+			}
 		}
-		found = append(found, rows...)
-		return enough < 0 || len(found) < enough, nil
+		read, err := a.readRows(ctx, unread)
+		for _, r := range read {
+			if passes(h.ofStep, *r.full) {
+				found = append(found, h.keep(r, len(found)))
+			}
+		}
+		return !done(), err
 	})
 	return found, err
 }
+
+// keep gives a row that was read as it is remembered, after found others.
+func (h historyQuery) keep(r historyRow, found int) historyRow {
+	if h.bySort {
+		r.key = classes[history].columns[h.sort].value(*r.full)
+	}
+	if !h.newest || found >= h.start+h.limit {
+		r.full = nil
+	}
+	return r
+}
+
+// takesSteps reports whether steps decide about rows or their order.
+func (h historyQuery) takesSteps() bool { return len(h.ofStep) > 0 || h.bySort }
 
 // eachRunPage gives the runs that may have rows, newest first, until visit wants
 // no more.
@@ -211,27 +230,32 @@ func (a *API) eachRunPage(ctx context.Context, h historyQuery, visit func([]core
 }
 
 // rowsOf gives the rows of a run that pass what runs tell, last step first.
-func (a *API) rowsOf(r core.Run, h historyQuery) []historyRow {
+func (a *API) rowsOf(r *core.Run, h historyQuery) []historyRow {
 	var rows []historyRow
 	for i := r.Counts.Total - 1; i >= 0; i-- {
-		row := historyRow{run: r, index: i, inventory: historyInventory{
-			ID: historyID(r, i), TriggerUUID: nullable(r.Trigger), JobType: r.Type, StartTime: a.stamp(r.Created), FireInstanceID: r.ID,
-		}}
-		if r.Target.Kind == core.GroupTarget {
-			row.inventory.SchedulerJobGroupUUID = nullable(r.Target.UUID)
-		}
-		if passes(h.ofRun, row) {
-			rows = append(rows, row)
+		if len(h.ofRun) == 0 || passes(h.ofRun, a.historyOf(r, i)) {
+			rows = append(rows, historyRow{run: r, index: i})
 		}
 	}
 	return rows
 }
 
-func passes(tests []test, r historyRow) bool {
-	return !slices.ContainsFunc(tests, func(t test) bool { return !t.holds(r.inventory) })
+// historyOf gives a row with the run columns only.
+func (a *API) historyOf(r *core.Run, index int) historyInventory {
+	v := historyInventory{
+		ID: historyID(r, index), TriggerUUID: nullable(r.Trigger), JobType: r.Type, StartTime: a.stamp(r.Created), FireInstanceID: r.ID,
+	}
+	if r.Target.Kind == core.GroupTarget {
+		v.SchedulerJobGroupUUID = nullable(r.Target.UUID)
+	}
+	return v
 }
 
-func historyID(r core.Run, index int) int64 {
+func passes(tests []test, v historyInventory) bool {
+	return !slices.ContainsFunc(tests, func(t test) bool { return !t.holds(v) })
+}
+
+func historyID(r *core.Run, index int) int64 {
 	partition, _ := id.RunPartition(r.ID)
 	return (r.Created.UnixMilli()-historyEpoch)<<runBits | int64(partition)<<indexBits | int64(index)
 }
@@ -241,7 +265,7 @@ func historyID(r core.Run, index int) int64 {
 func (a *API) readRows(ctx context.Context, rows []historyRow) ([]historyRow, error) {
 	var runs []string
 	for _, r := range rows {
-		if !r.read && (len(runs) == 0 || runs[len(runs)-1] != r.run.ID) {
+		if r.full == nil && (len(runs) == 0 || runs[len(runs)-1] != r.run.ID) {
 			runs = append(runs, r.run.ID)
 		}
 	}
@@ -255,12 +279,13 @@ func (a *API) readRows(ctx context.Context, rows []historyRow) ([]historyRow, er
 	}
 	out := make([]historyRow, 0, len(rows))
 	for _, r := range rows {
-		if !r.read {
+		if r.full == nil {
 			if r.index >= len(steps[r.run.ID]) {
 				continue
 			}
-			complete(&r.inventory, r.run, steps[r.run.ID][r.index], types)
-			r.read = true
+			v := a.historyOf(r.run, r.index)
+			complete(&v, r.run, steps[r.run.ID][r.index], types)
+			r.full = &v
 		}
 		out = append(out, r)
 	}

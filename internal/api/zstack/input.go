@@ -67,7 +67,7 @@ func object(body map[string]any, name string) (map[string]any, error) {
 	case map[string]any:
 		return v, nil
 	default:
-		return nil, badRequest("[%s] field is excepted an object, but was [%s].", name, textOf(v))
+		return nil, badRequest("[%s] field is excepted an object, but was [%s].", name, excerpt(textOf(v)))
 	}
 }
 
@@ -127,7 +127,7 @@ func repeated(q url.Values, name string) []string {
 
 func (in *input) misfit(name, want string, v any) {
 	if in.mismatch == nil {
-		in.mismatch = badRequest("[%s] field is excepted %s, but was [%s].", name, want, textOf(v))
+		in.mismatch = badRequest("[%s] field is excepted %s, but was [%s].", name, want, excerpt(textOf(v)))
 	}
 }
 
@@ -262,6 +262,15 @@ func textOf(v any) string {
 	return string(encode(v))
 }
 
+// excerpt bounds what an error repeats of a request.
+func excerpt(s string) string {
+	const most = 200
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "..."
+	}
+	return s
+}
+
 // meta reads what every create call has. tagUuids, systemTags and userTags are
 // accepted and not kept: Takt has no tags.
 func (in *input) meta() core.Meta {
@@ -270,7 +279,7 @@ func (in *input) meta() core.Meta {
 	}
 	in.texts("tagUuids")
 	if m.UUID != "" && !id.ValidResource(m.UUID) {
-		in.fail(badArgument("resourceUuid[%s] is not a valid uuid: it must be a uuid of version 1 to 5 in 32 lower-case hexadecimal digits", m.UUID))
+		in.fail(badArgument("resourceUuid[%s] is not a valid uuid: it must be a uuid of version 1 to 5 in 32 lower-case hexadecimal digits", excerpt(m.UUID)))
 	}
 	return m
 }
@@ -284,7 +293,7 @@ func (in *input) uuid(param, field string) string {
 
 func (in *input) checkUUID(field, u string) {
 	if !id.Valid(u) {
-		in.fail(badArgument("field[%s] of message[API%sMsg] is not a valid uuid: [%s]", field, in.call, u))
+		in.fail(badArgument("field[%s] of message[API%sMsg] is not a valid uuid: [%s]", field, in.call, excerpt(u)))
 	}
 }
 
@@ -294,7 +303,7 @@ func (in *input) checkUUID(field, u string) {
 func (in *input) doomed(name func(field, uuid string) ref) string {
 	u := strings.TrimSpace(in.path("uuid"))
 	if !id.Valid(u) && !placeholder(u) {
-		in.fail(name("uuid", u).missing())
+		in.fail(name("uuid", excerpt(u)).missing())
 	}
 	in.checkUUID("uuid", u)
 	return u

@@ -52,7 +52,7 @@ func (c condition) operand(col column, text string, zone *time.Location) (any, e
 		v, ok = parseTime(text, zone)
 	}
 	if !ok {
-		return nil, badArgument("condition[%s %s %s] is invalid: the field does not hold values such as [%s]", c.name(), c.op, c.value, text)
+		return nil, badArgument("condition[%s %s %s] is invalid: the field does not hold values such as [%s]", c.name(), c.op, excerpt(c.value), excerpt(text))
 	}
 	return v, nil
 }

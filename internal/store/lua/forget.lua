@@ -9,7 +9,7 @@ if not h[1] or h[1] == 'p' or h[1] == 'r' or h[1] == 'c' then return 0 end
 redis.call('ZREM', R .. ':runs', run)
 redis.call('ZREM', R .. ':runs:' .. h[3], run)
 if h[4] then redis.call('ZREM', R .. ':runs:by:' .. h[4], run) end
-redis.call('DEL', runkey(run), R .. ':out:' .. run)
+redis.call('DEL', runkey(run), R .. ':out:' .. run, R .. ':logz:' .. run)
 if redis.call('HINCRBY', R .. ':plan:' .. h[2], 'refs', -1) <= 0 then
   redis.call('DEL', R .. ':plan:' .. h[2])
 end

@@ -4,6 +4,7 @@
 --   <root>:run:<id>     hash, one run: meta, state, counters, one field per step
 --   <root>:plan:<hash>  hash, one plan: field i = "<timeout in ms>|<step i as JSON>", refs = runs that use it
 --   <root>:out:<id>     hash, outputs of a run's attempts: field "<step>.<attempt>"
+--   <root>:logz:<id>    hash, compressed logs of a run's attempts
 --   <root>:runs[:<target>|:by:<trigger>]  zsets of run ids by creation stamp
 --   <root>:act:<target> zset of the target's runs that are under way
 --   <root>:buf:<target> zset of the target's runs that wait for those to end

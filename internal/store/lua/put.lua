@@ -5,6 +5,8 @@
 -- Returns 1 when written, 0 when the row has another version, -1 when it does not
 --   exist (or, for version 0, when it does).
 local row = redis.call('HGET', KEYS[1], ARGV[1])
+-- The same write again: the reply to the first was lost on its way.
+if row == ARGV[4] .. '|' .. ARGV[3] then return 1 end
 if ARGV[2] == '0' then
   if row then return -1 end
 elseif not row then

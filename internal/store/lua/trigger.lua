@@ -8,6 +8,8 @@
 -- Returns 1; 0 when the version or the next slot is another; -1 when the trigger
 --   does not exist (or, to create, when it does).
 local row = redis.call('HGET', R .. ':trigger', ARGV[1])
+-- The same write again: the reply to the first was lost on its way.
+if row == ARGV[4] .. '|' .. ARGV[5] .. '|' .. ARGV[3] then return 1 end
 if ARGV[2] == '0' then
   if row then return -1 end
 elseif not row then
