@@ -50,7 +50,7 @@ type NewAccount struct {
 // CreateAccount makes an account. For admins. Errors: Invalid with the field;
 // Exists when the uuid or the name is taken.
 func (a *Authority) CreateAccount(ctx context.Context, n NewAccount) (core.Account, error) {
-	if _, err := admin(ctx); err != nil {
+	if err := admin(ctx); err != nil {
 		return core.Account{}, err
 	}
 	if err := a.checkNew(ctx, n); err != nil {
@@ -148,7 +148,7 @@ func (a *Authority) ChangePassword(ctx context.Context, account string, current,
 // account of EnsureAdmin cannot be disabled (Conflict): somebody must be able
 // to enable the others.
 func (a *Authority) Disable(ctx context.Context, account string) error {
-	if _, err := admin(ctx); err != nil {
+	if err := admin(ctx); err != nil {
 		return err
 	}
 	if account == AdminUUID {
@@ -162,7 +162,7 @@ func (a *Authority) Disable(ctx context.Context, account string) error {
 
 // Enable ends a Disable. For admins.
 func (a *Authority) Enable(ctx context.Context, account string) error {
-	if _, err := admin(ctx); err != nil {
+	if err := admin(ctx); err != nil {
 		return err
 	}
 	defer a.forgetAll()
@@ -197,7 +197,7 @@ func (a *Authority) Account(ctx context.Context, uuid string) (core.Account, err
 // List returns all accounts, sorted by name, without their passwords' hashes.
 // For admins.
 func (a *Authority) List(ctx context.Context) ([]core.Account, error) {
-	if _, err := admin(ctx); err != nil {
+	if err := admin(ctx); err != nil {
 		return nil, err
 	}
 	list, err := a.accounts.ListAccounts(ctx)

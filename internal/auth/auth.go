@@ -113,16 +113,16 @@ func (a *Authority) forgetAll() {
 	a.basic.clear()
 }
 
-// admin gives the caller, who must be an admin.
-func admin(ctx context.Context) (core.Caller, error) {
+// admin refuses a caller who is no admin.
+func admin(ctx context.Context) error {
 	c, err := core.CallerFrom(ctx)
 	if err != nil {
-		return core.Caller{}, err
+		return err
 	}
 	if c.Role != core.Admin {
-		return core.Caller{}, core.Errorf(core.Denied, "only an admin may do this")
+		return core.Errorf(core.Denied, "only an admin may do this")
 	}
-	return c, nil
+	return nil
 }
 
 // selfOrAdmin gives the caller, who must be the account or an admin.

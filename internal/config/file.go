@@ -102,7 +102,7 @@ func (r *reader) setNode(path string, node *yaml.Node, source string) {
 	}
 	f := r.fields[path]
 	if err := decodeNode(f.value, node); err != nil {
-		r.errs = append(r.errs, fmt.Errorf("%s: %s (%s)", path, err, source))
+		r.errs = append(r.errs, fmt.Errorf("%s: %w (%s)", path, err, source))
 		return
 	}
 	if isZero(f.value) {

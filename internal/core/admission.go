@@ -92,7 +92,7 @@ type Finished struct {
 	Effects
 }
 
-// Why a step is dispatched again.
+// A MoveReason is why a step is dispatched again.
 type MoveReason string
 
 // Reasons for Move.

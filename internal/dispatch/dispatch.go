@@ -136,11 +136,16 @@ func every(ctx context.Context, pace time.Duration, do func()) {
 	}
 }
 
-// ownFault swallows and logs the error of one item that lies in the item itself,
-// so that it does not hold up the others for ever. It gives back an error that
-// the next item would meet too: the store is away, or the time is up.
+// isOwn reports whether an error lies in the item at hand. Any other, the next
+// item would meet too: the store is away, or the time is up.
+func isOwn(ctx context.Context, err error) bool {
+	return !core.Is(err, core.Unavailable) && ctx.Err() == nil
+}
+
+// ownFault logs and swallows an error of one item's own, so that it does not hold
+// up the others for ever.
 func (r *Roles) ownFault(ctx context.Context, err error, text, item string) error {
-	if err == nil || core.Is(err, core.Unavailable) || ctx.Err() != nil {
+	if err == nil || !isOwn(ctx, err) {
 		return err
 	}
 	r.log.ErrorContext(ctx, text, "item", item, "err", err)
@@ -150,11 +155,11 @@ func (r *Roles) ownFault(ctx context.Context, err error, text, item string) erro
 // redispatch dispatches steps again; when one of them spoils it, one by one.
 func (r *Roles) redispatch(ctx context.Context, why core.MoveReason, of []core.Under) error {
 	err := r.engine.Redispatch(ctx, why, of)
-	if err == nil || core.Is(err, core.Unavailable) || ctx.Err() != nil {
+	if err == nil || !isOwn(ctx, err) {
 		return err
 	}
-	for _, u := range of {
-		err := r.engine.Redispatch(ctx, why, []core.Under{u})
+	for i, u := range of {
+		err := r.engine.Redispatch(ctx, why, of[i:i+1])
 		if err := r.ownFault(ctx, err, "step not dispatched again", u.Dispatch.ID()); err != nil {
 			return err
 		}

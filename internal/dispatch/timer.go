@@ -43,9 +43,10 @@ func (r *Roles) fireTimers(ctx context.Context, bad faults) error {
 }
 
 // fireAll acts on the timers of one partition. Retries that are due together are
-// dispatched together.
+// dispatched together, unless one of them spoils it.
 func (r *Roles) fireAll(ctx context.Context, partition int, timers [][]string, bad faults) error {
-	var retries []core.Under
+	var retries [][]string
+	var steps []core.Under
 	for _, t := range timers {
 		if bad.rest(t, time.Now()) {
 			continue
@@ -55,19 +56,33 @@ func (r *Roles) fireAll(ctx context.Context, partition int, timers [][]string, b
 		}
 		if t[0] == "retry" && len(t) == 2 {
 			if d, ok := waiting(t[1]); ok {
-				retries = append(retries, core.Under{Dispatch: d})
+				retries, steps = append(retries, t), append(steps, core.Under{Dispatch: d})
 				continue
 			}
 		}
-		err := r.fireTimer(ctx, partition, t)
-		if err != nil {
-			bad.note(t, time.Now())
-		}
-		if err := r.ownFault(ctx, err, "timer not done, it is tried again", strings.Join(t, "|")); err != nil {
+		if err := r.settle(ctx, t, bad, r.fireTimer(ctx, partition, t)); err != nil {
 			return err
 		}
 	}
-	return r.redispatch(ctx, core.MoveWaiting, retries)
+	err := r.engine.Redispatch(ctx, core.MoveWaiting, steps)
+	if err == nil || !isOwn(ctx, err) {
+		return err
+	}
+	for k, t := range retries {
+		if err := r.settle(ctx, t, bad, r.engine.Redispatch(ctx, core.MoveWaiting, steps[k:k+1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle lets a timer rest that failed for a reason of its own, and gives back
+// any other error.
+func (r *Roles) settle(ctx context.Context, t []string, bad faults, err error) error {
+	if err != nil && isOwn(ctx, err) {
+		bad.note(t, time.Now())
+	}
+	return r.ownFault(ctx, err, "timer not done, it is tried again", strings.Join(t, "|"))
 }
 
 // badRest is the wait before a timer that failed for a reason of its own is tried again.

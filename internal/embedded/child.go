@@ -34,7 +34,7 @@ func startChild(program string, args []string, inherit *os.File) (*child, error)
 		err := c.cmd.Start()
 		started <- err
 		if err == nil {
-			c.cmd.Wait() // how it ended is told by its log
+			_ = c.cmd.Wait() // how it ended is told by its log
 			close(c.done)
 		}
 	}()
@@ -46,7 +46,7 @@ func startChild(program string, args []string, inherit *os.File) (*child, error)
 
 // stop asks the child to end and kills it when it has not within grace.
 func (c *child) stop(grace time.Duration) {
-	c.cmd.Process.Signal(syscall.SIGTERM)
+	_ = c.cmd.Process.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
@@ -58,18 +58,8 @@ func (c *child) stop(grace time.Duration) {
 
 // kill ends the child at once and waits for its end.
 func (c *child) kill() {
-	c.cmd.Process.Kill()
+	_ = c.cmd.Process.Kill()
 	<-c.done
-}
-
-// ended reports whether the process is gone.
-func (c *child) ended() bool {
-	select {
-	case <-c.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // A tail keeps the last lines written to it.

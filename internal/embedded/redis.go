@@ -222,7 +222,7 @@ func ping(network, address, password string) error {
 		return err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Second))
 	if _, err := fmt.Fprintf(conn, "AUTH %s\r\nPING\r\n", quote(password)); err != nil {
 		return err
 	}

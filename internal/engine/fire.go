@@ -168,8 +168,11 @@ func (e *Engine) manualFire(ctx context.Context, t core.Trigger, request string,
 	return known, entry, nil
 }
 
+// settleManual decides a fire that is in the ledger. Where that is not possible
+// now, the trigger's process has it decided later; the entry says so by having no
+// decision.
 func (e *Engine) settleManual(ctx context.Context, f core.FireID) (core.LedgerEntry, error) {
-	if _, err := e.DecideFire(ctx, f); err != nil {
+	if _, err := e.DecideFire(ctx, f); err != nil && !core.Is(err, core.Exhausted) {
 		return core.LedgerEntry{}, err
 	}
 	entry, _, err := e.store.LedgerEntry(ctx, f)

@@ -56,6 +56,8 @@ type Definitions interface {
 type Runs interface {
 	NewRunID(target string, at time.Time, seed string) string
 	Admit(ctx context.Context, a core.Admission) (core.Admitted, error)
+	// Decision gives what Admit decided under a request, if it did.
+	Decision(ctx context.Context, target, request string) (core.Admitted, bool, error)
 	Plan(ctx context.Context, run string) (plan []core.PlannedStep, made int, started bool, err error) // NotFound
 	Expand(ctx context.Context, run string, plan []core.PlannedStep, from int, routes []core.Route) (core.Effects, error)
 	Begin(ctx context.Context, d core.Dispatch, worker string) (core.Begun, error) // Stale

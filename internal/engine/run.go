@@ -20,21 +20,31 @@ func (e *Engine) RunJob(ctx context.Context, job, key string, overlap core.Overl
 }
 
 func (e *Engine) runTarget(ctx context.Context, t core.Target, key string, overlap core.Overlap) (core.Run, error) {
+	c, err := core.CallerFrom(ctx)
+	if err != nil {
+		return core.Run{}, err
+	}
+	request := requestKey(c, "run:"+t.UUID, key)
+	if key != "" {
+		// A key is good for its first answer, also when the target is gone by now.
+		if a, ok, err := e.store.Decision(ctx, t.UUID, request); err != nil || ok {
+			if err != nil {
+				return core.Run{}, err
+			}
+			return e.started(ctx, a)
+		}
+	}
 	if err := e.mayBind(ctx, t); err != nil {
 		return core.Run{}, err
 	}
 	if err := overlap.Validate(); err != nil {
 		return core.Run{}, err
 	}
-	c, err := core.CallerFrom(ctx)
-	if err != nil {
-		return core.Run{}, err
-	}
 	now, err := e.store.Now(ctx)
 	if err != nil {
 		return core.Run{}, err
 	}
-	a, err := e.Start(ctx, RunRequest{Target: t, Request: requestKey(c, "run:"+t.UUID, key), Overlap: overlap, At: now})
+	a, err := e.Start(ctx, RunRequest{Target: t, Request: request, Overlap: overlap, At: now})
 	if err != nil {
 		return core.Run{}, err
 	}

@@ -21,7 +21,8 @@ func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	if err != nil {
 		return t, err
 	}
-	next, ok := s.Next(t.Created.Add(-1))
+	// A schedule without a start begins with the millisecond it is made in.
+	next, ok := s.Next(t.Created.Truncate(time.Millisecond).Add(-1))
 	if !ok {
 		return t, core.InvalidField("schedule", "stopTime has been passed: the schedule has no slot left; give a later end or start")
 	}

@@ -170,7 +170,7 @@ func (b *batcher) send(ctx context.Context, items []*batchItem) {
 	pipe := b.client.Pipeline()
 	ctx = context.WithoutCancel(ctx)
 	for _, item := range items {
-		pipe.Process(ctx, item.cmd)
+		_ = pipe.Process(ctx, item.cmd)
 	}
 	_, err = pipe.Exec(ctx)
 }
@@ -180,7 +180,7 @@ func (b *batcher) send(ctx context.Context, items []*batchItem) {
 // password, still loading, too many clients): each would look like a success.
 func spread(err error, items []*batchItem) {
 	hasOwn := func(item *batchItem) bool { return item.cmd.Err() != nil }
-	if err != errBatchBroken && slices.ContainsFunc(items, hasOwn) {
+	if !errors.Is(err, errBatchBroken) && slices.ContainsFunc(items, hasOwn) {
 		return
 	}
 	for _, item := range items {

@@ -52,7 +52,7 @@ func Open(ctx context.Context, c Config) (redis.UniversalClient, error) {
 		return nil, err
 	}
 	if err := client.Ping(ctx).Err(); err != nil {
-		client.Close()
+		_ = client.Close()
 		return nil, fmt.Errorf("connect to redis at %s: %w", Redact(c.URL), err)
 	}
 	return client, nil

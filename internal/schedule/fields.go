@@ -43,12 +43,6 @@ func (f *fields) next(second int64) (int64, bool) {
 	return day*secondsPerDay + int64(f.firstTime()), true
 }
 
-// matches reports whether a civil second is in the set.
-func (f *fields) matches(second int64) bool {
-	found, ok := f.next(second)
-	return ok && found == second
-}
-
 // count returns how many civil seconds in [from, to) match.
 func (f *fields) count(from, to int64) int {
 	from, to = max(from, 0), max(to, 0)

@@ -16,7 +16,7 @@ func (s *Server) recover(c *gin.Context) {
 		if reason == nil {
 			return
 		}
-		if reason == http.ErrAbortHandler { // net/http's own way to cut an answer off
+		if reason == http.ErrAbortHandler { //nolint:errorlint // a panic's value, compared as net/http does; net/http's own way to cut an answer off
 			panic(reason)
 		}
 		s.log.ErrorContext(c.Request.Context(), "handler panicked",

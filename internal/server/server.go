@@ -139,7 +139,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.deps.Drain)
 	defer cancel()
 	if err := hs.Shutdown(drain); err != nil {
-		hs.Close()
+		_ = hs.Close()
 		return fmt.Errorf("drain http: %w", err)
 	}
 	return nil

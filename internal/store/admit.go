@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/id"
@@ -46,6 +47,23 @@ func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, err
 			return core.Admitted{}, err
 		}
 	}
+}
+
+// Decision gives what Admit decided about a target under a request, if it did and
+// still remembers.
+func (s *Store) Decision(ctx context.Context, target, request string) (core.Admitted, bool, error) {
+	text, err := s.rdb.Get(ctx, s.home(target)+":req:"+request).Result()
+	if isNil(err) {
+		return core.Admitted{}, false, nil
+	}
+	if err != nil {
+		return core.Admitted{}, false, unavailable("read decision", err)
+	}
+	parts := strings.SplitN(text, "|", 3)
+	if len(parts) != 3 {
+		return core.Admitted{}, false, fmt.Errorf("read decision %q", text)
+	}
+	return core.Admitted{Word: core.AdmitWord(parts[0]), Again: true, Run: parts[1], Reason: parts[2]}, true, nil
 }
 
 func (s *Store) admitArgs(a core.Admission) ([]any, error) {

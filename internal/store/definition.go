@@ -11,13 +11,17 @@ import (
 	"github.com/takt-dev/takt/internal/core"
 )
 
-// put writes a definition row: "<version>|<JSON>".
-func (s *Store) put(ctx context.Context, noun, key, uuid string, row any, expect, version int64) error {
+// put writes the row of a job or a job group, "<version>|<JSON>".
+func (s *Store) put(ctx context.Context, noun, uuid string, row any, expect, version int64) error {
+	key, other := s.home(uuid)+":job", s.home(uuid)+":group"
+	if noun != "job" {
+		key, other = other, key
+	}
 	b, err := json.Marshal(row)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", noun, err)
 	}
-	n, err := putScript.Run(ctx, s.rdb, []string{key}, uuid, expect, b, version).Int()
+	n, err := putScript.Run(ctx, s.rdb, []string{key, other}, uuid, expect, b, version).Int()
 	if err != nil {
 		return unavailable("write "+noun, err)
 	}
@@ -32,7 +36,7 @@ func putResult(n int, noun, uuid string, expect int64) error {
 	case n == 0:
 		return core.Errorf(core.Stale, "the %s was changed by somebody else; read it again and repeat the change", noun)
 	case expect == 0:
-		return core.Errorf(core.Exists, "uuid %q is taken by another %s; choose another one or leave it out", uuid, noun)
+		return core.Errorf(core.Exists, "uuid %q is taken; choose another one for the %s or leave it out", uuid, noun)
 	}
 	return core.Missing(noun, uuid)
 }
@@ -53,7 +57,7 @@ func decodeRow(noun, text string, row any) error {
 // CreateJob stores a new job with version 1; Exists when its uuid is taken.
 func (s *Store) CreateJob(ctx context.Context, j core.Job) error {
 	j.Version = 1
-	return s.put(ctx, "job", s.home(j.UUID)+":job", j.UUID, j, 0, 1)
+	return s.put(ctx, "job", j.UUID, j, 0, 1)
 }
 
 // UpdateJob replaces a job that still has the version j was read with; the new
@@ -61,7 +65,7 @@ func (s *Store) CreateJob(ctx context.Context, j core.Job) error {
 func (s *Store) UpdateJob(ctx context.Context, j core.Job) error {
 	expect := j.Version
 	j.Version++
-	return s.put(ctx, "job", s.home(j.UUID)+":job", j.UUID, j, expect, j.Version)
+	return s.put(ctx, "job", j.UUID, j, expect, j.Version)
 }
 
 // DeleteJob deletes a job and gives the group and the triggers that must forget

@@ -18,14 +18,14 @@ import (
 // CreateGroup stores a new group with version 1; Exists when its uuid is taken.
 func (s *Store) CreateGroup(ctx context.Context, g core.Group) error {
 	g.Version = 1
-	return s.put(ctx, "job group", s.home(g.UUID)+":group", g.UUID, g, 0, 1)
+	return s.put(ctx, "job group", g.UUID, g, 0, 1)
 }
 
 // UpdateGroup replaces a group that still has the version g was read with.
 func (s *Store) UpdateGroup(ctx context.Context, g core.Group) error {
 	expect := g.Version
 	g.Version++
-	return s.put(ctx, "job group", s.home(g.UUID)+":group", g.UUID, g, expect, g.Version)
+	return s.put(ctx, "job group", g.UUID, g, expect, g.Version)
 }
 
 // DeleteGroup deletes a group and gives the jobs and triggers that must forget

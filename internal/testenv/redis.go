@@ -94,7 +94,7 @@ func (r *RedisServer) Client(t testing.TB, hooks ...redis.Hook) *redis.Client {
 	for _, hook := range hooks {
 		client.AddHook(hook)
 	}
-	t.Cleanup(func() { client.Close() })
+	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
 

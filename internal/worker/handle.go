@@ -56,7 +56,7 @@ func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
 		}
 		return fmt.Errorf("begin %s: %w", d.ID(), err)
 	}
-	return w.attempt(d, b, ended) //nolint:contextcheck // the queue's context ends with its lease, the attempt does not
+	return w.attempt(d, b, ended)
 }
 
 // take notes a dispatch as taken; false when the worker is draining.

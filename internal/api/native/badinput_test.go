@@ -84,7 +84,7 @@ func TestBadInput(t *testing.T) {
 		{"target of the wrong form", "POST", "/jobs", `{"name":"x","type":"echo","target":"vm","parameters":{"text":"a"}}`,
 			invalid("target", `target "vm" is not a uuid: it must have 32 hexadecimal digits`)},
 		{"duplicate uuid", "POST", "/jobs", `{"name":"x","type":"echo","parameters":{"text":"a"},"uuid":"` + j.UUID + `"}`,
-			native.Problem{Type: "/problems/exists", Title: "Already exists", Status: 409, Detail: `uuid "` + j.UUID + `" is taken by another job; choose another one or leave it out`}},
+			native.Problem{Type: "/problems/exists", Title: "Already exists", Status: 409, Detail: `uuid "` + j.UUID + `" is taken; choose another one for the job or leave it out`}},
 		{"retry out of range", "POST", "/jobs", `{"name":"x","type":"echo","parameters":{"text":"a"},"retry":{"attempts":101}}`,
 			invalid("retry.attempts", "retry.attempts is 101, it must be from 0 to 100")},
 		{"timeout out of range", "POST", "/jobs", `{"name":"x","type":"echo","parameters":{"text":"a"},"timeout":"1ms"}`,
@@ -105,6 +105,10 @@ func TestBadInput(t *testing.T) {
 		{"a job twice", "POST", "/groups/" + g.UUID + "/jobs", `{"jobs":["` + j.UUID + `","` + j.UUID + `"]}`, invalid("jobs", `jobs holds "`+j.UUID+`" twice; give it once`)},
 		{"an unknown job beside a known one", "POST", "/groups/" + g.UUID + "/jobs", `{"jobs":["` + j.UUID + `","` + nobody + `"]}`,
 			native.Problem{Type: "/problems/not_found", Title: "Not found", Status: 404, Detail: `there is no job with uuid "` + nobody + `"`}},
+		{"too many jobs", "POST", "/groups/" + g.UUID + "/jobs", `{"jobs":["` + strings.Repeat(nobody+`","`, 1000) + nobody + `"]}`,
+			invalid("jobs", "jobs holds 1001 uuids, at most 1000 are allowed")},
+		{"an empty uuid", "POST", "/groups/" + g.UUID + "/jobs", `{"jobs":[""]}`, invalid("jobs", "jobs holds an empty uuid")},
+		{"a body where none is known", "POST", "/runs/" + nobody + "/retry", `{"steps":[1]}`, invalid("steps", "steps is not a known field; known are: none")},
 		{"jobs that are no texts", "POST", "/groups/" + g.UUID + "/jobs", `{"jobs":[1]}`, invalid("jobs[0]", "jobs[0] must be a string, not 1")},
 
 		// triggers

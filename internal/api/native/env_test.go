@@ -55,6 +55,7 @@ type env struct {
 	api   *native.API
 	eng   *engine.Engine
 	store *store.Store
+	redis *testenv.RedisServer
 	auth  *auth.Authority
 	queue *memoryQueue
 	doc   *description
@@ -64,8 +65,8 @@ type env struct {
 
 func start(t testing.TB, opts native.Options) *env {
 	t.Helper()
-	e := &env{t: t, queue: &memoryQueue{}, doc: describe(t), logs: &syncBuffer{}}
-	e.store = store.New(testenv.Redis(t).Client(t), store.Options{})
+	e := &env{t: t, queue: &memoryQueue{}, doc: describe(t), logs: &syncBuffer{}, redis: testenv.Redis(t)}
+	e.store = store.New(e.redis.Client(t), store.Options{})
 	log := slog.New(slog.NewTextHandler(e.logs, nil))
 	e.eng = engine.New(e.store, e.queue, noEvents{}, engine.Options{Types: specs, FleetAge: time.Nanosecond, Log: log})
 	e.auth = auth.New(e.store, auth.Options{Cost: auth.Cost{Memory: 8, Time: 1, Threads: 1}, Log: log})

@@ -59,7 +59,11 @@ func (a *API) follow(c *gin.Context, of attemptLog, after string) error {
 		return core.Errorf(core.Exhausted, "%d logs are being followed already; read the log without following, or try again later", cap(a.followers))
 	}
 	f := &follower{api: a, c: c, out: http.NewResponseController(c.Writer), of: of, after: after, pause: shortPause}
-	err := f.run(c.Request.Context())
+	ctx := c.Request.Context()
+	err := f.run(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause // the server may have ended the stream and say why
+	}
 	if errors.Is(err, errGone) || errors.Is(err, context.Canceled) {
 		return nil // nobody is left to tell
 	}

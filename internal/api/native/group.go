@@ -142,6 +142,9 @@ func (a *API) addJobs(c *gin.Context) error {
 
 // uuids gives a list of distinct uuids in the stored form.
 func uuids(field string, given []string) ([]string, error) {
+	if len(given) > core.MaxGroupJobs {
+		return nil, core.InvalidField(field, "%s holds %d uuids, at most %d are allowed", field, len(given), core.MaxGroupJobs)
+	}
 	out := make([]string, 0, len(given))
 	for _, text := range given {
 		uuid, err := bodyUUID(field, text)

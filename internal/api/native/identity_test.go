@@ -1,12 +1,13 @@
 package native_test
 
 import (
-	"context"
-	"net/http"
+	"io"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gin-gonic/gin"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/takt-dev/takt/internal/api/native"
@@ -212,29 +213,31 @@ func TestViewersChangeNothing(t *testing.T) {
 	}
 }
 
-// silent is an identity store that cannot be reached.
-type silent struct{ native.Auth }
-
-func (silent) Validate(context.Context, string) (core.Caller, core.Session, error) {
-	return core.Caller{}, core.Session{}, core.Errorf(core.Unavailable, "the store cannot take the request now; try again shortly")
-}
-
-func TestUnavailableSaysWhenToComeAgain(t *testing.T) {
+func TestWithoutRedisItSaysWhenToComeAgain(t *testing.T) {
 	e := start(t, native.Options{})
-	r := router(native.New(e.eng, silent{}, native.Options{}))
-	req, _ := http.NewRequest("GET", prefix+"/jobs", nil)
-	req.Header.Set("Authorization", "Bearer x")
-	req.Header.Set("X-Request-Id", "req-1")
-	res := record(r, req)
-	if res.status != 503 || res.header.Get("Retry-After") != "2" {
-		t.Errorf("status %d, Retry-After %q; want 503 and 2", res.status, res.header.Get("Retry-After"))
+	e.redis.Kill()
+	res := e.admin().with("X-Request-Id", "req-1").get("/jobs").want(503)
+	if res.header.Get("Retry-After") != "2" {
+		t.Errorf("Retry-After is %q, want 2", res.header.Get("Retry-After"))
 	}
 	want := native.Problem{
 		Type: "/problems/unavailable", Title: "Unavailable", Status: 503,
 		Detail: "the store cannot take the request now; try again shortly", RequestID: "req-1",
 	}
-	res.t = t
 	if diff := cmp.Diff(want, res.problem()); diff != "" {
 		t.Errorf("problem (-want +got):\n%s", diff)
+	}
+	e.as("").get("/openapi.json").want(200) // needs no store
+}
+
+func TestPanicIsAProblem(t *testing.T) {
+	api := native.New(nil, nil, native.Options{})
+	r := gin.New()
+	r.Use(gin.CustomRecoveryWithWriter(io.Discard, func(c *gin.Context, _ any) { api.Failed(c) }))
+	r.GET("/boom", func(*gin.Context) { panic("boom") })
+	res := record(r, httptest.NewRequest("GET", "/boom", nil))
+	res.t = t
+	if p := res.problem(); res.status != 500 || p.Type != "/problems/internal" || strings.Contains(res.text, "boom") {
+		t.Errorf("status %d, body %s", res.status, res.text)
 	}
 }

@@ -142,6 +142,7 @@ func (l *listener) wantClosed() {
 }
 
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	e := start(t, native.Options{})
 	run, finish := e.begin()
 	path := "/runs/" + run + "/steps/0/log"
@@ -180,6 +181,7 @@ func TestFollow(t *testing.T) {
 }
 
 func TestFollowEndsWithTheRun(t *testing.T) {
+	t.Parallel()
 	e := start(t, native.Options{})
 	run, finish := e.begin()
 	l := e.listen(t, "/runs/"+run+"/steps/0/log?follow=true")
@@ -191,6 +193,7 @@ func TestFollowEndsWithTheRun(t *testing.T) {
 }
 
 func TestFollowEndsWithALostAttempt(t *testing.T) {
+	t.Parallel()
 	e := start(t, native.Options{})
 	e.alive()
 	r := e.run(e.group("g", e.job("j")))
@@ -207,6 +210,7 @@ func TestFollowEndsWithALostAttempt(t *testing.T) {
 }
 
 func TestFollowFromBeforeTheBegin(t *testing.T) {
+	t.Parallel()
 	e := start(t, native.Options{})
 	e.alive()
 	r := e.run(e.group("g", e.job("j")))
@@ -220,6 +224,7 @@ func TestFollowFromBeforeTheBegin(t *testing.T) {
 }
 
 func TestFollowShowsThatItIsAlive(t *testing.T) {
+	t.Parallel()
 	e := start(t, native.Options{Heartbeat: time.Millisecond})
 	run, _ := e.begin()
 	token := e.signIn("admin", "admin's own")
@@ -245,6 +250,7 @@ func TestFollowShowsThatItIsAlive(t *testing.T) {
 }
 
 func TestCloseEndsFollowing(t *testing.T) {
+	t.Parallel()
 	e := start(t, native.Options{})
 	run, _ := e.begin()
 	l := e.listen(t, "/runs/"+run+"/steps/0/log?follow=true")
@@ -258,6 +264,7 @@ func TestCloseEndsFollowing(t *testing.T) {
 }
 
 func TestFollowersAreLimited(t *testing.T) {
+	t.Parallel()
 	e := start(t, native.Options{MaxFollowers: 1})
 	run, finish := e.begin()
 	path := "/runs/" + run + "/steps/0/log?follow=true"

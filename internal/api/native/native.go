@@ -79,12 +79,13 @@ func New(eng *engine.Engine, auth Auth, opts Options) *API {
 }
 
 // Close ends the logs that are being followed, which a server's Shutdown would
-// wait for (http.Server.RegisterOnShutdown). Clients take them up elsewhere.
+// wait for; so does the end of their requests' contexts. Clients take them up
+// elsewhere.
 func (a *API) Close() { a.close() }
 
-// Mount adds the routes to r, which is the group of Options.Prefix. Paths that
-// no route has are the router's: give them, as far as they begin with the
-// prefix, to NoRoute and NoMethod.
+// Mount adds the routes to r, which is the group of Options.Prefix. Paths and
+// methods that no route has are the router's: it gives them, as far as they begin
+// with the prefix, to NoRoute and NoMethod, and panics to Failed.
 func (a *API) Mount(r gin.IRouter) {
 	for _, rt := range a.routes() {
 		r.Handle(rt.method, rt.path, a.serve(rt))

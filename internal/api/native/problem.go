@@ -78,7 +78,6 @@ func (a *API) fail(c *gin.Context, err error) {
 	if c.Writer.Written() {
 		return
 	}
-	p.RequestID = requestID(c)
 	h := c.Writer.Header()
 	switch p.Status {
 	case http.StatusUnauthorized:
@@ -88,6 +87,16 @@ func (a *API) fail(c *gin.Context, err error) {
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", retryAfter(err, retryUnavailable))
 	}
+	send(c, p)
+}
+
+// Failed answers for a handler that has panicked, which the server has logged.
+func (a *API) Failed(c *gin.Context) {
+	send(c, problemOf(core.Errorf(core.Internal, "panic")))
+}
+
+func send(c *gin.Context, p Problem) {
+	p.RequestID = requestID(c)
 	body, _ := json.Marshal(p) // texts and a number: nothing that can fail
 	c.Data(p.Status, "application/problem+json", body)
 }

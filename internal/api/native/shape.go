@@ -2,6 +2,7 @@ package native
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -116,10 +117,11 @@ func (w *walker) unknown(path string, fields map[string]reflect.Type) error {
 		names = append(names, name)
 	}
 	slices.Sort(names)
+	known := cmp.Or(strings.Join(names, ", "), "none")
 	if w.patch {
-		return core.InvalidField(path, "%s is not a field that can be changed here; these can: %s", path, strings.Join(names, ", "))
+		return core.InvalidField(path, "%s is not a field that can be changed here; these can: %s", path, known)
 	}
-	return core.InvalidField(path, "%s is not a known field; known are: %s", path, strings.Join(names, ", "))
+	return core.InvalidField(path, "%s is not a known field; known are: %s", path, known)
 }
 
 func (w *walker) entries(path string, t reflect.Type, token json.Token) error {

@@ -74,7 +74,7 @@ func (r *requester) Execute(ctx context.Context, a executor.Attempt) (executor.R
 func (c call) request(ctx context.Context, key string) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, c.method, c.url.String(), strings.NewReader(c.body))
 	if err != nil {
-		return nil, fmt.Errorf("build request: %v", err)
+		return nil, fmt.Errorf("build request: %w", err)
 	}
 	req.Header = c.header.Clone()
 	setDefault(req.Header, "User-Agent", "takt")

@@ -165,7 +165,8 @@ func (r *requester) classify(ctx context.Context, err, before error, subject str
 // client learns of it apart from the message that it is about.
 func (r *requester) denial(before error, subject string) error {
 	err := r.conn.LastError()
-	if err == nil || err == before || !errors.Is(err, nats.ErrPermissionViolation) ||
+	if err == nil || err == before || //nolint:errorlint // the same occurrence, not the same kind
+		!errors.Is(err, nats.ErrPermissionViolation) ||
 		!strings.Contains(err.Error(), strconv.Quote(subject)) {
 		return nil
 	}

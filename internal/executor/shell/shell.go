@@ -126,15 +126,15 @@ func (c *commander) prepare(asked command, a executor.Attempt) (process, error) 
 	}, nil
 }
 
-func (asked command) judge(p process, e ending) error {
-	if e.signal == "" && slices.Contains(asked.expect, int64(e.code)) {
+func (c command) judge(p process, e ending) error {
+	if e.signal == "" && slices.Contains(c.expect, int64(e.code)) {
 		return nil
 	}
 	how := fmt.Sprintf("ended with exit code %d", e.code)
 	if e.signal != "" {
 		how = "was ended by a signal: " + e.signal
 	}
-	codes := strings.Trim(strings.ReplaceAll(fmt.Sprint(asked.expect), " ", ", "), "[]")
+	codes := strings.Trim(strings.ReplaceAll(fmt.Sprint(c.expect), " ", ", "), "[]")
 	err := fmt.Errorf("%s %s, expected %s", p.path, how, codes)
 	if line := lastLine(p.stderr.tail()); line != "" {
 		err = fmt.Errorf("%w: %s", err, line)
