@@ -2,7 +2,9 @@ package testenv
 
 import (
 	"context"
+	"log/slog"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/takt-dev/takt/internal/embedded"
+	"github.com/takt-dev/takt/internal/redisconn"
 )
 
 // startTimeout bounds the start of a server, on a loaded machine too.
@@ -42,8 +45,12 @@ func DurableRedis(t testing.TB) *RedisServer {
 	return startRedis(t, embedded.RedisOptions{Fsync: "always"})
 }
 
+// quiet keeps go-redis from telling of the outages that tests cause.
+var quiet sync.Once
+
 func startRedis(t testing.TB, options embedded.RedisOptions) *RedisServer {
 	t.Helper()
+	quiet.Do(func() { redisconn.LogTo(slog.New(slog.DiscardHandler)) })
 	if _, _, ok := embedded.LookupRedis(); !ok {
 		if os.Getenv("CI") != "" {
 			t.Fatal("redis-server is not installed, and CI must not skip tests")

@@ -36,6 +36,9 @@ func (an answer) encode(schema bool) []byte {
 	if an.inventory != nil {
 		body["inventory"] = an.inventory
 		classes["inventory"] = an.class
+		if an.class != sessionClass {
+			body["error"] = nil // the pages list it as always there
+		}
 	}
 	if an.list != nil {
 		body["inventories"] = an.list

@@ -24,7 +24,11 @@ func TestCreateGroupExample(t *testing.T) {
 	r := newReplica(t, setting{})
 	uuid := id.New()
 	fill := strings.NewReplacer("<name>", "nightly <1>", "<description>", "all VMs", "<type>", "startVm", "<resourceUuid>", uuid)
-	got := r.do("POST", "/scheduler/jobgroups", fill.Replace(exampleCreateGroup)).inventory()
+	answer := r.do("POST", "/scheduler/jobgroups", fill.Replace(exampleCreateGroup))
+	if v, there := answer.body["error"]; !there || v != nil {
+		t.Errorf("error is %v (there: %v), want it there and null", v, there)
+	}
+	got := answer.inventory()
 
 	for _, field := range []string{"createDate", "lastOpDate"} {
 		if text, _ := got[field].(string); !wireStamp.MatchString(text) {
@@ -85,8 +89,10 @@ func TestExamplesSentLiterally(t *testing.T) {
 			r.t = t
 			path := escape.Replace(row.path)
 			r.do(row.method, path, row.body).fails(http.StatusServiceUnavailable, "SYS.1007", "")
-			// The session is looked at before the arguments.
-			r.do(row.method, path, row.body, "Authorization", exampleSession).fails(http.StatusServiceUnavailable, "ID.1001", "Session expired")
+			// The session is looked at before the arguments, and a placeholder is told
+			// from a session that has expired.
+			r.do(row.method, path, row.body, "Authorization", exampleSession).fails(http.StatusServiceUnavailable, "SYS.1007", "placeholder")
+			r.do(row.method, path, row.body, "Authorization", "OAuth "+id.New()).fails(http.StatusServiceUnavailable, "ID.1001", "Session expired")
 			if row.method == "GET" {
 				return
 			}

@@ -43,7 +43,11 @@ func authorization(h http.Header) (string, error) {
 	if !ok {
 		return "", &fault{http.StatusBadRequest, codeSession, "Authorization type must be 'OAuth'"}
 	}
-	return strings.TrimSpace(session), nil
+	session = strings.TrimSpace(session)
+	if strings.ContainsAny(session, "{}<>") {
+		return "", badArgument("session[%s] is a placeholder: log in first and put the session's uuid in its place", session)
+	}
+	return session, nil
 }
 
 var nameField = map[string]string{"LogInByAccount": "accountName", "LogIn": "username"}
