@@ -8,5 +8,4 @@ for name in ADMIN_PASSWORD \
 	echo "$name=$(password)"
 done
 echo "SECRET_KEY=$(openssl rand -base64 32)"
-echo "PUBLIC_URL="
 echo "WORKER_SLOTS="

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -32,7 +33,10 @@ var Greet = executor.Type{
 
 func greet(ctx context.Context, a executor.Attempt) (executor.Result, error) {
 	fmt.Fprintf(a.Log, "attempt %d: thinking of %s\n", a.Number, a.Parameters["name"])
-	pause, _ := time.ParseDuration(a.Parameters["pause"]) // valid by the Spec, or ""
+	pause, err := time.ParseDuration(cmp.Or(a.Parameters["pause"], "0s"))
+	if err != nil {
+		return executor.Result{}, executor.Permanent(err)
+	}
 	select {
 	case <-time.After(pause):
 		return executor.Result{Output: "hello " + a.Parameters["name"]}, nil

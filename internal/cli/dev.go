@@ -84,7 +84,7 @@ func runAll(ctx context.Context, cancel context.CancelCauseFunc, cfg config.Dev,
 	metrics.Metrics.Listen = "" // one process, one listener: the api's
 	parts := []func() error{
 		func() error {
-			return process.Trigger(ctx, config.Trigger{Shared: metrics, TriggerSettings: cfg.Trigger}, log)
+			return process.Trigger(ctx, config.Trigger{Shared: metrics}, log)
 		},
 		func() error {
 			return process.Worker(ctx, config.Worker{Shared: metrics, WorkerSettings: cfg.Worker}, nil, log)

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net"
-	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -30,12 +29,10 @@ func check(cfg any, sources map[string]string) []error {
 		c.worker(cfg.WorkerSettings)
 	case *Trigger:
 		c.shared(cfg.Shared)
-		c.trigger(cfg.TriggerSettings)
 	case *Dev:
 		c.shared(cfg.Shared)
 		c.api(cfg.API)
 		c.worker(cfg.Worker)
-		c.trigger(cfg.Trigger)
 	}
 	slices.SortFunc(c.errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return c.errs
@@ -87,11 +84,6 @@ func (c *checker) nats(at string, n NATS) {
 
 func (c *checker) api(s APISettings) {
 	c.address("api.listen", s.Listen)
-	if s.PublicURL != "" {
-		u, err := url.Parse(s.PublicURL)
-		ok := err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil && u.RawQuery == ""
-		c.that(ok, "api.publicUrl", maskedURL(s.PublicURL), "want a URL such as https://takt.example")
-	}
 	_, err := time.LoadLocation(s.ZStack.TimeZone) //nolint:forbidigo // only whether the name is one; the process resolves it with the embedded data
 	c.that(err == nil, "api.zstack.timezone", s.ZStack.TimeZone, "want Local, UTC or a zone name such as Asia/Shanghai")
 	c.that(strings.TrimSpace(s.Admin.Name) == s.Admin.Name, "api.admin.name", s.Admin.Name, "want a name without spaces around it")
@@ -136,10 +128,6 @@ func (c *checker) worker(s WorkerSettings) {
 	c.names("worker.shell.passEnv", s.Shell.PassEnv)
 	c.atLeast("worker.shell.grace", s.Shell.Grace, 0)
 	c.nats("worker.natsRequest", s.NATSRequest.NATS)
-}
-
-func (c *checker) trigger(s TriggerSettings) {
-	c.that(s.Lease >= time.Second && s.Lease <= time.Minute, "trigger.lease", formatDuration(s.Lease), "want 1s to 1m")
 }
 
 func (c *checker) address(path, address string) {

@@ -44,8 +44,7 @@ type Worker struct {
 
 // Trigger is the configuration of the trigger process.
 type Trigger struct {
-	Shared          `yaml:",inline"`
-	TriggerSettings `yaml:"trigger"`
+	Shared `yaml:",inline"`
 }
 
 // Dev is the configuration of "takt dev", which runs the three processes in
@@ -55,9 +54,8 @@ type Dev struct {
 	Shared      `yaml:",inline"`
 	DevSettings `yaml:"dev"`
 
-	API     APISettings     `yaml:"api"`
-	Worker  WorkerSettings  `yaml:"worker"`
-	Trigger TriggerSettings `yaml:"trigger"`
+	API    APISettings    `yaml:"api"`
+	Worker WorkerSettings `yaml:"worker"`
 }
 
 // A Process is the configuration of one of Takt's processes.

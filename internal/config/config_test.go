@@ -44,15 +44,14 @@ func TestDefaults(t *testing.T) {
 		HTTP:      config.HTTP{Timeout: 30 * time.Second},
 		Shell:     config.Shell{Grace: 5 * time.Second},
 	}
-	trigger := config.TriggerSettings{Lease: 3 * time.Second}
 
 	same(t, config.Default[config.API](), config.API{Shared: shared, APISettings: api})
 	same(t, config.Default[config.Worker](), config.Worker{Shared: shared, WorkerSettings: worker})
-	same(t, config.Default[config.Trigger](), config.Trigger{Shared: shared, TriggerSettings: trigger})
+	same(t, config.Default[config.Trigger](), config.Trigger{Shared: shared})
 	own := shared
 	own.Redis.URL, own.NATS.URLs = "", nil // takt dev starts its own
 	same(t, config.Default[config.Dev](), config.Dev{
-		Shared: own, DevSettings: config.DevSettings{Dir: "takt-data"}, API: api, Worker: worker, Trigger: trigger,
+		Shared: own, DevSettings: config.DevSettings{Dir: "takt-data"}, API: api, Worker: worker,
 	})
 }
 
@@ -195,7 +194,6 @@ func TestWrongValues(t *testing.T) {
 		{"TAKT_METRICS_LISTEN=9464", "metrics.listen"},
 		{"TAKT_API_LISTEN=localhost", "want host:port"},
 		{"TAKT_API_LISTEN=:99999", "want host:port"},
-		{"TAKT_API_PUBLIC_URL=takt.example", "want a URL such as https://"},
 		{"TAKT_API_ZSTACK_TIMEZONE=Mars/Olympus", "want Local, UTC or a zone name"},
 		{"TAKT_API_ZSTACK_ALWAYS_ASYNC=maybe", "want true or false"},
 		{"TAKT_API_SESSION_LIFE=2", "want a duration such as 30s"},
@@ -216,7 +214,6 @@ func TestWrongValues(t *testing.T) {
 		{"TAKT_WORKER_SHELL_ROOTS=tmp", "want absolute paths"},
 		{"TAKT_WORKER_SHELL_ENV=A=1", "want names of environment variables"},
 		{"TAKT_WORKER_NATS_REQUEST_URLS=h:1", "worker.natsRequest.urls"},
-		{"TAKT_TRIGGER_LEASE=100ms", "want 1s to 1m"},
 	}
 	for _, row := range rows {
 		t.Run(row.setting, func(t *testing.T) {
@@ -269,7 +266,7 @@ func TestPrintConfigHoldsNoSecretAndCanBeReadBack(t *testing.T) {
 func TestErrorsHoldNoSecret(t *testing.T) {
 	for _, setting := range []string{
 		"TAKT_REDIS_URL=me:hunter2@localhost", "TAKT_NATS_URLS=http://u:hunter2@h", "TAKT_NATS_PASSWORD=hunter2",
-		"TAKT_API_SECRET_KEY=hunter2", "TAKT_API_PUBLIC_URL=https://u:hunter2@h",
+		"TAKT_API_SECRET_KEY=hunter2",
 	} {
 		err := fails[config.Dev](t, nil, []string{setting}, "is not right")
 		if strings.Contains(err.Error(), "hunter2") {

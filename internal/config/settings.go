@@ -52,10 +52,9 @@ type Metrics struct {
 
 // APISettings are the settings of the api process.
 type APISettings struct {
-	Listen    string `yaml:"listen" default:"127.0.0.1:8080" help:"address of the APIs and the console"`
-	PublicURL string `yaml:"publicUrl" help:"how clients reach us, such as https://takt.example; empty means: as each request did"`
-	ZStack    ZStack `yaml:"zstack"`
-	Admin     Admin  `yaml:"admin"`
+	Listen string `yaml:"listen" default:"127.0.0.1:8080" help:"address of the APIs and the console"`
+	ZStack ZStack `yaml:"zstack"`
+	Admin  Admin  `yaml:"admin"`
 	// TrustedProxies matter for the back-off after failed sign-ins, which counts per address.
 	TrustedProxies []string      `yaml:"trustedProxies" help:"addresses or networks of proxies whose X-Forwarded-For is believed"`
 	ViewersMonitor bool          `yaml:"viewersMonitor" help:"let viewers look at /monitoring, which shows the queues of all accounts"`
@@ -89,7 +88,7 @@ type Retention struct {
 // WorkerSettings are the settings of the worker process.
 type WorkerSettings struct {
 	Host        string         `yaml:"host" help:"name of this machine among the workers; empty means its host name"`
-	Tags        []string       `yaml:"tags" help:"what jobs may ask of a worker, such as gpu or zone=a"`
+	Tags        []string       `yaml:"tags" help:"labels shown with this worker, such as gpu or zone=a"`
 	Resources   []string       `yaml:"resources" help:"uuids of the resources this worker reaches"`
 	Slots       int            `yaml:"slots" default:"16" help:"steps executed at once"`
 	Queues      map[string]int `yaml:"queues" default:"critical=6,default=3,low=1" help:"queues served, with their weights"`
@@ -129,11 +128,6 @@ type Command struct {
 type NATSRequest struct {
 	NATS  `yaml:",inline" default:"-"`
 	Allow []string `yaml:"allow" help:"subjects that may be asked, with NATS wildcards"`
-}
-
-// TriggerSettings are the settings of the trigger process.
-type TriggerSettings struct {
-	Lease time.Duration `yaml:"lease" default:"3s" help:"how long a replica owns its share of the triggers without renewing"`
 }
 
 // DevSettings are the settings of "takt dev".

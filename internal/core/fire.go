@@ -90,7 +90,7 @@ type LedgerEntry struct {
 	Reason    string
 	Runs      []string      // ids of the runs it became
 	Only      []string      // by hand: the targets it is limited to, or nil
-	Lateness  time.Duration // from the slot to its publishing
+	Lateness  time.Duration // from the slot to its decision, or to its publishing while undecided
 }
 
 // A Slot is the next slot of a trigger.

@@ -55,7 +55,9 @@ func newHouse(t testing.TB, types ...executor.Spec) *house {
 	}
 	h.box = box
 	h.ctx = core.WithCaller(t.Context(), admin)
-	h.store = store.New(h.redis.Client(t, testenv.SameSlot(t)), store.Options{})
+	if h.store, err = store.Open(t.Context(), h.redis.Client(t, testenv.SameSlot(t)), store.Options{Partitions: 16}); err != nil {
+		t.Fatal(err)
+	}
 	h.eng = h.engine(types...)
 	return h
 }

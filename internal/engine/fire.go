@@ -34,7 +34,7 @@ func (e *Engine) DecideFire(ctx context.Context, f core.FireID) (core.Decision, 
 	if err := e.decideTargets(ctx, f, t, &entry); err != nil {
 		return "", err
 	}
-	_, err = e.store.Decide(ctx, f, entry)
+	_, err = e.store.Decide(ctx, f, entry) // which makes fired late, where it is
 	return entry.Decision, err
 }
 
@@ -78,9 +78,6 @@ func (e *Engine) decideTargets(ctx context.Context, f core.FireID, t core.Trigge
 	}
 	if best == "" {
 		best, reasons = core.Skipped, []string{"the trigger has no targets"}
-	}
-	if best == core.Fired && entry.Lateness >= core.LateAfter {
-		best = core.Late
 	}
 	entry.Decision, entry.Reason = best, strings.Join(slices.Compact(reasons), "; ")
 	return nil

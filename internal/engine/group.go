@@ -140,8 +140,9 @@ func (e *Engine) Groups(ctx context.Context) ([]core.Group, error) {
 	}
 	all = seen(c, all, func(g core.Group) string { return g.Account })
 	for i := range all {
-		if all[i].Parameters, err = e.opened(all[i].Parameters); err != nil {
-			return nil, err
+		// One that cannot be opened must not hide the others; it stays sealed.
+		if open, err := e.opened(all[i].Parameters); err == nil {
+			all[i].Parameters = open
 		}
 	}
 	return all, nil

@@ -129,8 +129,9 @@ func (e *Engine) Jobs(ctx context.Context) ([]core.Job, error) {
 	}
 	all = seen(c, all, func(j core.Job) string { return j.Account })
 	for i := range all {
-		if all[i].Parameters, err = e.opened(all[i].Parameters); err != nil {
-			return nil, err
+		// One that cannot be opened must not hide the others; it stays sealed.
+		if open, err := e.opened(all[i].Parameters); err == nil {
+			all[i].Parameters = open
 		}
 	}
 	return all, nil

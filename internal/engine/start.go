@@ -52,8 +52,8 @@ func (e *Engine) admit(ctx context.Context, r RunRequest, run core.Run, plan []c
 		return a, err
 	}
 	withTimeouts(a.Sends, run.ID, plan)
-	if a.Word == core.AdmitStarted && len(plan) > core.Chunk {
-		a.Expand = append(a.Expand, run.ID)
+	if a.Word == core.AdmitStarted && !a.Again && len(plan) > core.Chunk {
+		a.Expand = append(a.Expand, a.Run)
 	}
 	e.Deliver(ctx, a.Effects)
 	return a, nil

@@ -144,30 +144,44 @@ func settle(t core.Trigger, now time.Time) ([]core.LedgerEntry, error) {
 	next := t.Next
 	for !next.IsZero() && !next.After(now) && len(out) < 10_000 {
 		done := schedule.Settle(s, t.Misfire, next, now, 256)
-		out = append(out, Entries(t, done, now)...)
+		out = append(out, Entries(t, s, done, now)...)
 		next = done.Next
 	}
 	return out, nil
 }
 
 // Entries turns a settlement of a trigger's slots into ledger entries: slots
-// that fire are published at now and undecided.
-func Entries(t core.Trigger, done schedule.Settlement, now time.Time) []core.LedgerEntry {
-	out := make([]core.LedgerEntry, 0, len(done.Fires)+len(done.Gaps))
+// that fire are published at now and undecided. The first slot of a gap gets an
+// entry of its own: it may have been published and decided already, by a process
+// that died before it advanced the trigger, and the entry it then has must not
+// stand in for the whole gap. The ledger joins entries that agree.
+func Entries(t core.Trigger, s *schedule.Schedule, done schedule.Settlement, now time.Time) []core.LedgerEntry {
+	out := make([]core.LedgerEntry, 0, len(done.Fires)+2*len(done.Gaps))
 	for _, g := range done.Gaps {
-		f := core.FireID{Trigger: t.UUID, Revision: t.Revision, Slot: g.From}
-		decision, reason := core.Missed, "too late for the misfire policy"
-		if g.Decision == schedule.Merged {
-			decision, reason = core.Merged, "made up for by the fire that follows"
+		first, rest := g, g
+		first.To, first.Count = g.From, 1
+		out = append(out, passedOver(t, first, now))
+		if rest.Count--; rest.Count > 0 {
+			rest.From, _ = s.Next(g.From)
+			out = append(out, passedOver(t, rest, now))
 		}
-		out = append(out, core.LedgerEntry{
-			ID: f.Entry(), Revision: t.Revision, From: g.From, To: g.To, Count: g.Count, Decided: now, Decision: decision, Reason: reason,
-		})
 	}
 	for _, slot := range done.Fires {
 		out = append(out, publishedEntry(core.FireID{Trigger: t.UUID, Revision: t.Revision, Slot: slot}, now))
 	}
 	return out
+}
+
+func passedOver(t core.Trigger, g schedule.Omission, now time.Time) core.LedgerEntry {
+	f := core.FireID{Trigger: t.UUID, Revision: t.Revision, Slot: g.From}
+	e := core.LedgerEntry{
+		ID: f.Entry(), Revision: t.Revision, From: g.From, To: g.To, Count: g.Count, Decided: now,
+		Decision: core.Missed, Reason: "too late for the misfire policy",
+	}
+	if g.Decision == schedule.Merged {
+		e.Decision, e.Reason = core.Merged, "made up for by the fire that follows"
+	}
+	return e
 }
 
 // DeleteTrigger deletes a trigger; its ledger stays for its retention. ok is

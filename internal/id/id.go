@@ -21,6 +21,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // MaxPartitions is the largest number of partitions; a run's id gives its
@@ -35,9 +37,8 @@ const (
 
 // New returns a random uuid (version 4).
 func New() string {
-	var u [size]byte
-	rand.Read(u[:]) // never fails: crypto/rand ends the program instead
-	return format(u, 4)
+	u := uuid.New()
+	return hex.EncodeToString(u[:])
 }
 
 // Derived returns the uuid that belongs to seed: the head of its SHA-256 in the

@@ -57,7 +57,7 @@ func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger,
 			return nil, err
 		}
 	}
-	if b.store, err = store.Open(ctx, b.rdb, o); err != nil {
+	if b.store, err = b.awaitStore(ctx, o); err != nil {
 		b.close()
 		return nil, err
 	}
@@ -132,6 +132,25 @@ func (b *base) awaitRedis(ctx context.Context) (redis.UniversalClient, error) {
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
+		}
+	}
+}
+
+// awaitStore opens the store; a worker or trigger process waits for the first api
+// process to set it up.
+func (b *base) awaitStore(ctx context.Context, o store.Options) (*store.Store, error) {
+	for told := false; ; told = true {
+		s, err := store.Open(ctx, b.rdb, o)
+		if !core.Is(err, core.NotFound) {
+			return s, err
+		}
+		if !told {
+			b.log.InfoContext(ctx, "waiting for the first api process to set Redis up")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }

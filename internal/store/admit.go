@@ -26,6 +26,9 @@ func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, err
 	if !ok || home != s.home(a.Run.Target.UUID) {
 		return core.Admitted{}, fmt.Errorf("admit run %s: its id does not name the partition of target %s", a.Run.ID, a.Run.Target.UUID)
 	}
+	if len(a.Plan) == 0 || len(a.Plan) > core.MaxSteps {
+		return core.Admitted{}, core.Errorf(core.Invalid, "the run would have %d steps; a run has from 1 to %d", len(a.Plan), core.MaxSteps)
+	}
 	rows, hash, err := encodePlan(a.Plan)
 	if err != nil {
 		return core.Admitted{}, err

@@ -88,7 +88,7 @@ func (s *Store) Decide(ctx context.Context, f core.FireID, e core.LedgerEntry) (
 	blank.Decision, blank.Decided, blank.Runs, blank.Reason = "", time.Time{}, nil, ""
 	n, err := decideScript.Run(ctx, s.rdb, []string{s.triggerHome(f.Trigger)},
 		f.Trigger, f.Entry(), f.Slot.UnixMilli(), string(e.Decision), strings.Join(e.Runs, ","), clean(e.Reason),
-		encodeEntry(blank), s.opts.LedgerEntries).Int()
+		encodeEntry(blank), core.LateAfter.Milliseconds()).Int()
 	return n == 1, unavailable("decide fire", err)
 }
 
@@ -105,7 +105,8 @@ func (s *Store) Undecided(ctx context.Context, partition int, before time.Time) 
 	for _, m := range members {
 		f, err := core.ParseFireID(m)
 		if err != nil {
-			return nil, err
+			s.rdb.ZRem(ctx, triggerRoot(partition)+":undecided", m) // nothing can be done with it
+			continue
 		}
 		out = append(out, f)
 	}
@@ -169,11 +170,11 @@ func (s *Store) LedgerDays(ctx context.Context, trigger string) (map[string]map[
 // DayCountersKept is how long the counters per day are kept.
 const DayCountersKept = 400 * 24 * time.Hour
 
-// TrimLedger removes entries and counters past their age and gives the number of
-// entries removed.
+// TrimLedger removes entries past their age or above their number, and counters
+// past their age. It gives the number of entries removed, at most 1000 a call.
 func (s *Store) TrimLedger(ctx context.Context, trigger string, now time.Time) (int, error) {
 	day := now.Add(-DayCountersKept).Unix() / 86400
-	n, err := trimScript.Run(ctx, s.rdb, []string{s.triggerHome(trigger)}, trigger, now.Add(-s.opts.LedgerAge).UnixMilli(), day).Int()
+	n, err := trimScript.Run(ctx, s.rdb, []string{s.triggerHome(trigger)}, trigger, now.Add(-s.opts.LedgerAge).UnixMilli(), day, s.opts.LedgerEntries).Int()
 	return n, unavailable("trim ledger", err)
 }
 
@@ -181,7 +182,7 @@ func (s *Store) TrimLedger(ctx context.Context, trigger string, now time.Time) (
 func (s *Store) LedgerAge() time.Duration { return s.opts.LedgerAge }
 
 func (s *Store) appendEntry(args []any, e core.LedgerEntry) []any {
-	return append(args, e.ID, e.From.UnixMilli(), encodeEntry(e), s.opts.LedgerEntries)
+	return append(args, e.ID, e.From.UnixMilli(), encodeEntry(e))
 }
 
 func encodeEntry(e core.LedgerEntry) string {
@@ -215,8 +216,8 @@ func decodeEntry(id, row string) (core.LedgerEntry, error) {
 		Published: fromMillis(n[5]), Decided: fromMillis(n[6]), Decision: core.Decision(f[7]), Reason: f[10],
 		Runs: split(f[8]), Only: split(f[9]),
 	}
-	if !e.Published.IsZero() && !e.Manual {
-		e.Lateness = e.Published.Sub(e.From)
+	if fired := e.Decision != core.Missed && e.Decision != core.Merged; fired && !e.Manual {
+		e.Lateness = max(e.Published.Sub(e.From), e.Decided.Sub(e.From))
 	}
 	return e, nil
 }

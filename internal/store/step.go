@@ -36,7 +36,7 @@ func (s *Store) Steps(ctx context.Context, run string) ([]core.Step, error) {
 		steps[i] = core.Step{PlannedStep: p, Index: i, State: core.StepWaiting, Reason: rows["why"]}
 		row, made := rows["s"+strconv.Itoa(i)]
 		if !made {
-			if state.Ended() {
+			if state.Ended() || state == core.RunCanceling {
 				steps[i].State = core.StepCanceled
 			}
 			continue

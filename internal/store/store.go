@@ -8,7 +8,8 @@
 // any number of processes may try the same repair. What a script owes to another
 // key it writes into its partition's outbox; see Effects and Outbox.
 //
-// Times are Redis TIME, never a process's clock, in Unix milliseconds.
+// What is compared is judged by Redis TIME, in Unix milliseconds, never by a
+// process's clock.
 package store
 
 import (
@@ -66,21 +67,26 @@ func New(rdb redis.UniversalClient, opts Options) *Store {
 }
 
 // Open is New plus the check that this Redis was set up with the same number of
-// partitions; the first process to come fixes it. With 0 partitions whatever
-// number is there is taken.
+// partitions; the first api process to come fixes it. With 0 partitions the number
+// that is there is taken; NotFound when there is none yet.
 func Open(ctx context.Context, rdb redis.UniversalClient, opts Options) (*Store, error) {
-	any := opts.Partitions == 0
-	s := New(rdb, opts)
-	if err := rdb.SetNX(ctx, "takt:partitions", s.opts.Partitions, 0).Err(); err != nil {
-		return nil, unavailable("read the number of partitions", err)
+	const key = "takt:partitions"
+	if opts.Partitions > 0 {
+		if err := rdb.SetNX(ctx, key, opts.Partitions, 0).Err(); err != nil {
+			return nil, unavailable("read the number of partitions", err)
+		}
 	}
-	n, err := rdb.Get(ctx, "takt:partitions").Int()
+	n, err := rdb.Get(ctx, key).Int()
+	if isNil(err) {
+		return nil, core.Errorf(core.NotFound, "no api process has set this Redis up yet")
+	}
 	if err != nil {
 		return nil, unavailable("read the number of partitions", err)
 	}
-	if any {
-		s.opts.Partitions = n
+	if opts.Partitions == 0 {
+		opts.Partitions = n
 	}
+	s := New(rdb, opts)
 	if n != s.opts.Partitions {
 		return nil, core.Errorf(core.Invalid, "this Redis holds %d partitions but the configuration says %d; partitions cannot be changed after the first start, set them to %d", n, s.opts.Partitions, n)
 	}

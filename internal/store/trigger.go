@@ -152,10 +152,17 @@ func (s *Store) Tombstones(ctx context.Context, partition int) ([]core.Trigger, 
 // Bury removes a tombstone with its ledger.
 func (s *Store) Bury(ctx context.Context, uuid string) error {
 	home := s.triggerHome(uuid)
+	ids, err := s.rdb.ZRange(ctx, home+":led:"+uuid, 0, -1).Result()
+	if err != nil {
+		return unavailable("read ledger", err)
+	}
 	pipe := s.rdb.Pipeline()
+	for _, entry := range ids {
+		pipe.ZRem(ctx, home+":undecided", uuid+"/"+entry)
+	}
 	pipe.HDel(ctx, home+":trigger", uuid)
 	pipe.Del(ctx, home+":led:"+uuid, home+":row:"+uuid, home+":day:"+uuid)
-	_, err := pipe.Exec(ctx)
+	_, err = pipe.Exec(ctx)
 	return unavailable("remove tombstone", err)
 }
 

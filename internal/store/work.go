@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -111,10 +112,18 @@ func (s *Store) SentBefore(ctx context.Context, partition int, before time.Time,
 	return out, nil
 }
 
-// Parked gives at most 500 steps of a partition that wait for a worker, with
-// the fence that Move wants.
+// Parked gives at most core.Chunk steps of a partition that wait for a worker,
+// with the fence that Move wants. Where there are more, each call gives another
+// part of them, by chance: those in front, whose worker may never come, must not
+// hold up those behind.
 func (s *Store) Parked(ctx context.Context, partition int) ([]core.Dispatch, error) {
-	keys, err := s.rdb.ZRange(ctx, root(partition)+":parked", 0, core.Chunk-1).Result()
+	key := root(partition) + ":parked"
+	n, err := s.rdb.ZCard(ctx, key).Result()
+	if err != nil || n == 0 {
+		return nil, unavailable("read parked steps", err)
+	}
+	from := core.Chunk * rand.Int64N((n+core.Chunk-1)/core.Chunk)
+	keys, err := s.rdb.ZRange(ctx, key, from, from+core.Chunk-1).Result()
 	if err != nil || len(keys) == 0 {
 		return nil, unavailable("read parked steps", err)
 	}

@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"sync"
 	"syscall"
@@ -13,7 +12,6 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/takt-dev/takt/internal/embedded"
-	"github.com/takt-dev/takt/internal/redisconn"
 )
 
 // startTimeout bounds the start of a server, on a loaded machine too.
@@ -48,9 +46,13 @@ func DurableRedis(t testing.TB) *RedisServer {
 // quiet keeps go-redis from telling of the outages that tests cause.
 var quiet sync.Once
 
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
 func startRedis(t testing.TB, options embedded.RedisOptions) *RedisServer {
 	t.Helper()
-	quiet.Do(func() { redisconn.LogTo(slog.New(slog.DiscardHandler)) })
+	quiet.Do(func() { redis.SetLogger(silent{}) })
 	if _, _, ok := embedded.LookupRedis(); !ok {
 		if os.Getenv("CI") != "" {
 			t.Fatal("redis-server is not installed, and CI must not skip tests")

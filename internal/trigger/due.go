@@ -28,29 +28,21 @@ type plan struct {
 	advance core.Advance
 }
 
-// fireDue handles what is due and returns how long to wait for more.
+// fireDue handles a wave of what is due and returns how long to wait for more.
 func (p *Process) fireDue(ctx context.Context) time.Duration {
-	for ctx.Err() == nil {
-		now := time.Now()
-		if len(p.slots) == 0 || p.slots[0].next.After(now) {
-			return p.untilNext(now)
-		}
-		plans, held := p.collect(now)
-		ok := p.carryOut(ctx, plans, now)
-		for _, pl := range plans {
-			p.putBack(pl.entry)
-		}
-		for _, e := range held {
-			p.putBack(e)
-		}
-		if !ok {
-			return again
-		}
-		if len(plans) == 0 {
-			return burstWait
-		}
+	now := time.Now()
+	plans := p.collect(now)
+	if len(plans) == 0 {
+		return p.untilNext(now)
 	}
-	return wall
+	ok := p.carryOut(ctx, plans, now)
+	for _, pl := range plans {
+		p.putBack(pl.entry)
+	}
+	if !ok {
+		return again
+	}
+	return p.untilNext(time.Now())
 }
 
 // putBack returns an entry to the heap unless it was removed or reloaded
@@ -68,30 +60,32 @@ func (p *Process) untilNext(now time.Time) time.Duration {
 	if len(p.slots) == 0 {
 		return wall
 	}
-	return max(0, min(wall, p.slots[0].next.Sub(now)))
+	return max(0, min(wall, p.slots[0].due.Sub(now)))
 }
 
 // collect takes up to a wave of due entries out of the heap. Entries whose late
-// slots the storm guard holds back are returned apart.
-func (p *Process) collect(now time.Time) (plans []plan, held []*entry) {
-	for len(plans) < wave && len(held) < 4*wave && len(p.slots) > 0 && !p.slots[0].next.After(now) {
-		e := heap.Pop(&p.slots).(*entry)
-		e.at = outside
+// slots the storm guard holds back are due again later, behind those on time.
+func (p *Process) collect(now time.Time) (plans []plan) {
+	for len(plans) < wave && len(p.slots) > 0 && !p.slots[0].due.After(now) {
+		e := p.slots[0]
 		m := p.outage.judge(e.trigger.Misfire, e.next)
 		if late := now.Sub(e.next) > schedule.DefaultThreshold; late && !p.burst.allow(now) {
-			held = append(held, e)
+			e.due = p.burst.renewed()
+			heap.Fix(&p.slots, 0)
 			continue
 		}
+		heap.Pop(&p.slots)
+		e.at = outside
 		plans = append(plans, settle(e, m, now))
 	}
-	return plans, held
+	return plans
 }
 
 func settle(e *entry, m schedule.Misfire, now time.Time) plan {
 	done := schedule.Settle(e.schedule, m, e.next, now, message)
 	return plan{entry: e, done: done, advance: core.Advance{
 		Trigger: e.trigger.UUID, Revision: e.trigger.Revision, From: e.next, Next: done.Next,
-		Entries: engine.Entries(e.trigger, done, now),
+		Entries: engine.Entries(e.trigger, e.schedule, done, now),
 	}}
 }
 
@@ -124,6 +118,11 @@ func (p *Process) carryOut(ctx context.Context, plans []plan, now time.Time) boo
 	if len(plain) > 0 {
 		ok = p.publish(ctx, plain, now) && p.advance(ctx, plain)
 	}
+	if ok && len(rest) > 0 && p.outage.lasts() {
+		// Slots that were advanced now would escape the misfire policy, and without
+		// end: whether NATS is back has to be known first.
+		ok = p.probe(ctx, rest, now)
+	}
 	if ok && len(rest) > 0 {
 		// A failed publish here costs seconds only: the entries are undecided.
 		if ok = p.advance(ctx, rest); ok {
@@ -131,6 +130,18 @@ func (p *Process) carryOut(ctx context.Context, plans []plan, now time.Time) boo
 		}
 	}
 	return ok
+}
+
+// probe publishes one fire of the plans, if they have any, ahead of its turn. At
+// worst a dispatcher turns it away; it is published again when its turn comes.
+func (p *Process) probe(ctx context.Context, plans []plan, now time.Time) bool {
+	for _, pl := range plans {
+		if len(pl.done.Fires) > 0 {
+			pl.done.Fires = pl.done.Fires[:1]
+			return p.publish(ctx, []plan{pl}, now)
+		}
+	}
+	return true
 }
 
 func (p *Process) publish(ctx context.Context, plans []plan, now time.Time) bool {
@@ -171,7 +182,7 @@ func (p *Process) advance(ctx context.Context, plans []plan) bool {
 		case pl.advance.Next.IsZero():
 			p.forget(e)
 		default:
-			e.next = pl.advance.Next
+			e.next, e.due = pl.advance.Next, pl.advance.Next
 		}
 	}
 	return true

@@ -25,6 +25,9 @@ func (o *outage) end(now time.Time) {
 	}
 }
 
+// lasts reports whether the last publish failed.
+func (o *outage) lasts() bool { return !o.since.IsZero() && o.until.IsZero() }
+
 // judge gives the misfire policy that holds for a slot.
 func (o *outage) judge(m schedule.Misfire, slot time.Time) schedule.Misfire {
 	if o.since.IsZero() || slot.Before(o.since.Add(-schedule.DefaultThreshold)) || !o.until.IsZero() && slot.After(o.until) {
@@ -42,14 +45,17 @@ type burst struct {
 }
 
 const (
-	burstRate = 200 // triggers a second
-	burstWait = 100 * time.Millisecond
+	burstRate   = 200 // triggers in each burstPeriod
+	burstPeriod = time.Second
 )
 
 func (b *burst) allow(now time.Time) bool {
-	if now.Sub(b.begun) >= time.Second {
+	if now.Sub(b.begun) >= burstPeriod {
 		b.begun, b.used = now, 0
 	}
 	b.used++
 	return b.used <= burstRate
 }
+
+// renewed gives when the next triggers may catch up.
+func (b *burst) renewed() time.Time { return b.begun.Add(burstPeriod) }

@@ -15,14 +15,20 @@ type entry struct {
 	trigger  core.Trigger
 	schedule *schedule.Schedule
 	next     time.Time
+	due      time.Time // when it is looked at: next, or later while the storm guard holds it back
 	shard    int
 	at       int // place in the heap
 }
 
 type slotHeap []*entry
 
-func (h slotHeap) Len() int           { return len(h) }
-func (h slotHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
+func (h slotHeap) Len() int { return len(h) }
+func (h slotHeap) Less(i, j int) bool {
+	if c := h[i].due.Compare(h[j].due); c != 0 {
+		return c < 0
+	}
+	return h[i].next.Before(h[j].next)
+}
 func (h slotHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].at, h[j].at = i, j
@@ -81,8 +87,10 @@ func (p *Process) put(ctx context.Context, t core.Trigger) {
 		return
 	}
 	if e, ok := p.known[t.UUID]; ok && e.trigger.Revision == t.Revision {
-		e.trigger, e.next = t, t.Next
-		heap.Fix(&p.slots, e.at)
+		e.trigger, e.next, e.due = t, t.Next, t.Next
+		if e.at != outside {
+			heap.Fix(&p.slots, e.at)
+		}
 		return
 	}
 	s, err := t.Schedule.Compile()
@@ -93,7 +101,7 @@ func (p *Process) put(ctx context.Context, t core.Trigger) {
 		return
 	}
 	p.remove(t.UUID)
-	e := &entry{trigger: t, schedule: s, next: t.Next, shard: id.Partition(t.UUID, p.store.Partitions())}
+	e := &entry{trigger: t, schedule: s, next: t.Next, due: t.Next, shard: id.Partition(t.UUID, p.store.Partitions())}
 	p.known[t.UUID] = e
 	heap.Push(&p.slots, e)
 }
@@ -101,7 +109,9 @@ func (p *Process) put(ctx context.Context, t core.Trigger) {
 func (p *Process) remove(uuid string) {
 	if e, ok := p.known[uuid]; ok {
 		delete(p.known, uuid)
-		heap.Remove(&p.slots, e.at)
+		if e.at != outside {
+			heap.Remove(&p.slots, e.at)
+		}
 	}
 }
 

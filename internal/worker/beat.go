@@ -7,19 +7,21 @@ import (
 	"github.com/takt-dev/takt/internal/core"
 )
 
-// beat sends a heartbeat each second until ctx ends.
-func (w *Worker) beat(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+// beat sends a heartbeat at each tick until ctx ends.
+func (w *Worker) beat(ctx context.Context, tick <-chan time.Time) {
 	announce := false
 	heard := time.Now()
-	for {
+	for awake := heard; ; awake = time.Now() {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-tick:
 		}
 		sent := time.Now()
+		if sent.Sub(awake) >= ContactLimit {
+			// It will be heard again now, but its steps were taken over meanwhile.
+			w.releaseAll(ctx, "the process stood still")
+		}
 		err := w.beatOnce(ctx, &announce)
 		switch {
 		case err == nil:

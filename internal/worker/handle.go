@@ -33,8 +33,12 @@ var errStepElsewhere = core.Errorf(core.Stale, "the step was dispatched elsewher
 
 // Handle carries out one dispatch; package queue says what its return means.
 func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
-	if !w.take(d) {
+	switch w.take(d) {
+	case draining:
 		return w.handBack(ctx, d)
+	case already:
+		w.log.WarnContext(ctx, "message dropped: its dispatch is in work here", "dispatch", d.ID())
+		return nil
 	}
 	defer w.idle.Done()
 	if !w.slot(ctx) {
@@ -59,16 +63,29 @@ func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
 	return w.attempt(d, b, ended)
 }
 
-// take notes a dispatch as taken; false when the worker is draining.
-func (w *Worker) take(d core.Dispatch) bool {
+// The answers of take.
+const (
+	taken = iota
+	draining
+	already // the queue brings again what this worker has: its own lease has lapsed
+)
+
+// take notes a dispatch as taken. Begin would let this worker begin it twice, since
+// the reply to the first Begin may have been lost.
+func (w *Worker) take(d core.Dispatch) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.draining {
-		return false
+	_, waits := w.taken[d.ID()]
+	_, runs := w.running[d.ID()]
+	switch {
+	case waits || runs:
+		return already
+	case w.draining:
+		return draining
 	}
 	w.taken[d.ID()] = struct{}{}
 	w.idle.Add(1)
-	return true
+	return taken
 }
 
 func (w *Worker) drop(d core.Dispatch) {

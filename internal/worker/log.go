@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/takt-dev/takt/internal/core"
 )
@@ -122,8 +123,12 @@ func (l *attemptLog) write() {
 func (l *attemptLog) next() (text string, last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	text = strings.ToValidUTF8(string(l.buf), "\uFFFD")
-	l.buf = l.buf[:0]
+	whole := len(l.buf)
+	if !l.closed && l.dropped == 0 {
+		whole -= unfinished(l.buf)
+	}
+	text = strings.ToValidUTF8(string(l.buf[:whole]), "\uFFFD")
+	l.buf = append(l.buf[:0], l.buf[whole:]...)
 	if l.dropped > 0 {
 		text += "\n[… output was faster than it could be stored; some is missing …]\n"
 		l.dropped = 0
@@ -131,12 +136,39 @@ func (l *attemptLog) next() (text string, last bool) {
 	return text, l.closed
 }
 
+// unfinished gives how many bytes at the end of b are a character whose rest is still
+// to come.
+func unfinished(b []byte) int {
+	for k := 1; k <= min(utf8.UTFMax-1, len(b)); k++ {
+		if tail := b[len(b)-k:]; utf8.RuneStart(tail[0]) {
+			if utf8.FullRune(tail) {
+				return 0
+			}
+			return k
+		}
+	}
+	return 0
+}
+
+// cut gives how much of a text goes into one piece: whole characters only, since
+// readers get pieces one by one.
+func cut(text string) int {
+	if len(text) <= logPiece {
+		return len(text)
+	}
+	n := logPiece
+	for !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return n
+}
+
 // append stores pieces and keeps head and tail within their bounds.
 func (l *attemptLog) append(text string, end bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	for first := true; first || text != ""; first = false {
-		part := text[:min(len(text), logPiece)]
+		part := text[:cut(text)]
 		text = text[len(part):]
 		id, err := l.store.AppendLog(ctx, l.d.Run, l.d.Step, l.attempt, part, end && text == "")
 		if err != nil {

@@ -137,8 +137,10 @@ func (w *Worker) ID() string { return w.self.ID }
 func (w *Worker) Run(ctx context.Context) error {
 	beats, stopBeats := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBeats()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	done := make(chan struct{})
-	go func() { defer close(done); w.beat(beats) }()
+	go func() { defer close(done); w.beat(beats, tick.C) }()
 
 	<-ctx.Done()
 	w.shutDown(context.WithoutCancel(ctx))

@@ -10,7 +10,8 @@
 --   stop, {runs to expand}}; word is
 --   started | buffered | skipped; noplan: store the plan and ask again;
 --   busy: the backlog is full, nothing was changed; a repeated request
---   returns the stored decision with the word prefixed by "again-".
+--   returns the stored decision with the word prefixed by "again-", or, when that
+--   was forgotten, what the run itself tells.
 local reqkey = R .. ':req:' .. ARGV[1]
 local known = redis.call('GET', reqkey)
 if known then
@@ -18,11 +19,16 @@ if known then
   return {'again-' .. word, run, reason, {}, {}, {}}
 end
 local run, target, policy, n = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
-local plan = R .. ':plan:' .. ARGV[7]
-if redis.call('HLEN', plan) ~= n + 1 then return {'noplan', '', '', {}, {}, {}} end
+-- The id of a fired run follows from its slot: a fire that comes again after its
+-- decision was forgotten finds its run.
+local there = redis.call('HMGET', runkey(run), 'st', 'go', 'why')
+if there[1] == 'p' and not there[2] then return {'again-buffered', run, there[3] or '', {}, {}, {}} end
+if there[1] then return {'again-started', run, '', {}, {}, {}} end
 if redis.call('ZCARD', R .. ':sent') + redis.call('ZCARD', R .. ':parked') >= tonumber(ARGV[12]) then
   return {'busy', '', '', {}, {}, {}}
 end
+local plan = R .. ':plan:' .. ARGV[7]
+if redis.call('HLEN', plan) ~= n + 1 then return {'noplan', '', '', {}, {}, {}} end
 
 local act, buf = R .. ':act:' .. target, R .. ':buf:' .. target
 local active, word, reason = redis.call('ZCARD', act), 'started', ''

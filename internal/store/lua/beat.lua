@@ -8,7 +8,6 @@ redis.call('ZADD', R .. ':beat', NOW, ARGV[1])
 redis.call('HSET', R .. ':load', ARGV[1], ARGV[3])
 if ARGV[2] ~= '' then
   redis.call('HSET', R .. ':workers', ARGV[1], ARGV[2])
-  redis.call('INCR', R .. ':generation')
   local k = tonumber(ARGV[4])
   for t = 0, k - 1 do redis.call('HSET', R .. ':types', ARGV[5 + 2 * t], ARGV[6 + 2 * t]) end
   for a = 5 + 2 * k, #ARGV do redis.call('HSET', R .. ':resources', ARGV[a], NOW) end

@@ -1,15 +1,19 @@
 -- Writes what became of a fire into its ledger entry, once.
 -- KEYS[1] trigger partition root
 -- ARGV 1 trigger, 2 entry id, 3 slot in ms, 4 decision, 5 runs, 6 reason, 7 row to
---   make when the publisher has not written the entry yet, 8 limit of entries
+--   make when the publisher has not written the entry yet, 8 ms behind its slot from
+--   which on a fired slot is late
 -- Returns 1, or 0 when it was decided before.
 if redis.call('HEXISTS', R .. ':row:' .. ARGV[1], ARGV[2]) == 0 then
+  local e = parse_entry(ARGV[7])
+  if e.manual == '0' and covering(ARGV[1], e.rev, ARGV[3]) then return 0 end
   redis.call('HSET', R .. ':row:' .. ARGV[1], ARGV[2], ARGV[7])
   redis.call('ZADD', R .. ':led:' .. ARGV[1], ARGV[3], ARGV[2])
 end
 local e = get_entry(ARGV[1], ARGV[2])
 if e.decision ~= '' then return 0 end
 e.dec, e.decision, e.runs, e.reason = NOW, ARGV[4], ARGV[5], ARGV[6]
+if e.decision == 'fired' and e.manual == '0' and NOW - tonumber(e.from) >= tonumber(ARGV[8]) then e.decision = 'late' end
 redis.call('ZREM', R .. ':undecided', ARGV[1] .. '/' .. ARGV[2])
 save_entry(ARGV[1], ARGV[2], e)
 count_day(ARGV[1], e.from, e.decision, e.count)

@@ -10,6 +10,10 @@ local s = get_step(run, i)
 if not s or s.fc .. '-' .. s.fr ~= ARGV[3] or s.w ~= ARGV[4] then return {'stale', '', '', {}} end
 if s.st ~= 'r' and s.st ~= 'c' then
   if s.st == outcome and s.t1 > 0 then return {'ok', s.st, '', {}} end
+  -- It failed, waits for its retry, and the reply was lost.
+  if s.st == 'w' and string.sub(redis.call('HGET', runkey(run), 'a' .. i .. '.' .. s.n) or '', 1, 1) == outcome then
+    return {'ok', 'w', '', {}}
+  end
   if s.n > 0 and redis.call('HSETNX', runkey(run), 'a' .. i .. '.' .. s.n,
       table.concat({outcome, s.w, s.t0, NOW, ARGV[6], ARGV[7]}, '|')) == 1 and ARGV[8] ~= '' then
     redis.call('HSET', R .. ':out:' .. run, i .. '.' .. s.n, ARGV[8])

@@ -12,5 +12,6 @@ if h[4] then redis.call('ZREM', R .. ':runs:by:' .. h[4], run) end
 redis.call('DEL', runkey(run), R .. ':out:' .. run, R .. ':logz:' .. run)
 if redis.call('HINCRBY', R .. ':plan:' .. h[2], 'refs', -1) <= 0 then
   redis.call('DEL', R .. ':plan:' .. h[2])
+  redis.call('ZREM', R .. ':timers', 'plan|' .. h[2])
 end
 return 1

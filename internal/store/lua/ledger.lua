@@ -13,13 +13,25 @@ local function set_next(uuid, ms)
   else redis.call('ZADD', R .. ':next', ms, uuid) end
 end
 
-local function get_entry(uuid, id)
-  local row = redis.call('HGET', R .. ':row:' .. uuid, id)
-  if not row then return nil end
+local function parse_entry(row)
   local e = {}
   e.rev, e.manual, e.from, e.to, e.count, e.pub, e.dec, e.decision, e.runs, e.only, e.reason =
     string.match(row, '^(%d+)|(%d)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%a*)|([^|]*)|([^|]*)|(.*)$')
   return e
+end
+
+local function get_entry(uuid, id)
+  local row = redis.call('HGET', R .. ':row:' .. uuid, id)
+  return row and parse_entry(row)
+end
+
+-- The entry of a slot of the schedule that covers an instant, or nil: its own, or
+-- one that slots with the same decision were merged into.
+local function covering(uuid, rev, ms)
+  local prev = redis.call('ZREVRANGEBYSCORE', R .. ':led:' .. uuid, ms, '-inf', 'LIMIT', 0, 1)[1]
+  local p = prev and get_entry(uuid, prev)
+  if p and p.rev == rev and p.manual == '0' and tonumber(p.to) >= tonumber(ms) then return p end
+  return nil
 end
 
 local function save_entry(uuid, id, e)
@@ -49,22 +61,19 @@ local function merge_back(uuid, id, e)
   save_entry(uuid, prev, p)
 end
 
--- Adds the entry ARGV[at..at+3]: id, from, row, limit of entries. An entry that is
--- there already (a fire was decided before its slot was advanced) stays as it is.
+-- Adds the entry ARGV[at..at+2]: id, from, row. A slot that is covered already (a
+-- fire was decided, and perhaps merged, before its publisher advanced) stays as it
+-- is.
 local function put_entry(uuid, at)
-  local id, from, row, limit = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  local id, from, row = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local e = parse_entry(row)
+  if e.manual == '0' and covering(uuid, e.rev, from) then return end
   if redis.call('HSETNX', R .. ':row:' .. uuid, id, row) == 0 then return end
   redis.call('ZADD', R .. ':led:' .. uuid, from, id)
-  local e = get_entry(uuid, id)
   if e.decision == '' then
     redis.call('ZADD', R .. ':undecided', e.pub, uuid .. '/' .. id)
   else
     count_day(uuid, e.from, e.decision, e.count)
     merge_back(uuid, id, e)
-  end
-  if redis.call('ZCARD', R .. ':led:' .. uuid) > limit then
-    local oldest = redis.call('ZRANGE', R .. ':led:' .. uuid, 0, 0)[1]
-    local o = get_entry(uuid, oldest)
-    if not o or o.decision ~= '' then drop_entry(uuid, oldest) end
   end
 end

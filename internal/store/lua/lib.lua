@@ -101,7 +101,7 @@ local function settle_run(run)
   redis.call('HINCRBY', R .. ':count', 'run.' .. st, 1)
   redis.call('ZREM', R .. ':act:' .. h[2], run)
   redis.call('ZREM', R .. ':timers', 'deadline|' .. run)
-  redis.call('ZREM', R .. ':outbox', 'expand|' .. run)
+  redis.call('ZREM', R .. ':outbox', 'expand|' .. run, 'cancel|' .. run)
   redis.call('ZADD', R .. ':timers', NOW + tonumber(h[3]), 'forget|' .. run)
   if redis.call('ZCARD', R .. ':act:' .. h[2]) == 0 then
     local nextrun = redis.call('ZPOPMIN', R .. ':buf:' .. h[2])
@@ -170,11 +170,16 @@ local function cancel_run(run, why, endstate, out)
   local h = redis.call('HMGET', key, 'st', 'n', 'cur', 'stop', 'tg')
   if not h[1] or h[1] == 's' or h[1] == 'f' or h[1] == 'x' or h[1] == 't' then return true end
   local n, cur, from = tonumber(h[2]), tonumber(h[3] or '0'), tonumber(h[4] or '0')
-  if h[1] ~= 'c' then
+  if h[1] == 'c' then
+    why = redis.call('HGET', key, 'why') -- the first reason stands for all steps
+  else
     redis.call('HSET', key, 'st', 'c', 'end', endstate, 'why', why, 'stop', 0)
     redis.call('ZREM', R .. ':outbox', 'expand|' .. run)
     redis.call('ZREM', R .. ':buf:' .. h[5], run)
-    if cur < n then redis.call('HINCRBY', key, 'cx', n - cur) end
+    if cur < n then
+      redis.call('HINCRBY', key, 'cx', n - cur)
+      redis.call('HINCRBY', R .. ':count', 'step.x', n - cur)
+    end
     redis.call('HSET', key, 'cur', n, 'made', cur)
   end
   local made = tonumber(redis.call('HGET', key, 'made'))

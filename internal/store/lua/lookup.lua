@@ -12,9 +12,7 @@ if entry then
   return {e.decision == '' and 'open' or 'decided', row, entry}
 end
 -- Skipped and missed slots may lie within an earlier entry.
-local prev = redis.call('ZREVRANGEBYSCORE', R .. ':led:' .. ARGV[1], ARGV[4], '-inf', 'LIMIT', 0, 1)[1]
-local p = prev and get_entry(ARGV[1], prev)
-if p and p.rev == ARGV[3] and p.manual == '0' and tonumber(p.to) >= tonumber(ARGV[4]) then return {'decided', row, ''} end
+if covering(ARGV[1], ARGV[3], ARGV[4]) then return {'decided', row, ''} end
 if string.match(row, '^%d+|(%d+)|') == ARGV[3] and redis.call('ZSCORE', R .. ':next', ARGV[1]) == ARGV[4] then
   return {'open', row, ''}
 end

@@ -42,7 +42,7 @@ for k = 4, #ARGV, 4 do
     else
       send(run, i, s, q, why, ARGV[2], out)
     end
-  else
+  elseif not same or (s.st ~= 'r' and s.st ~= 'c') then
     -- Ended or taken over meanwhile: only the stale mark goes.
     redis.call('HDEL', R .. ':live', ARGV[k])
   end

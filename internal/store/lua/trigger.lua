@@ -3,7 +3,7 @@
 -- KEYS[1] trigger partition root "takt:{t:N}"
 -- ARGV 1 uuid, 2 expected version (0: create), 3 JSON, 4 new version, 5 new revision,
 --   6 expected next slot in ms, '' for none, or '*' for any, 7 new next slot in ms or '',
---   8 number k of ledger entries, then k times the 4 values of put_entry,
+--   8 number k of ledger entries, then k times the 3 values of put_entry,
 --   then any number of outbox entries.
 -- Returns 1; 0 when the version or the next slot is another; -1 when the trigger
 --   does not exist (or, to create, when it does).
@@ -21,6 +21,6 @@ if ARGV[6] ~= '*' and (redis.call('ZSCORE', R .. ':next', ARGV[1]) or '') ~= ARG
 redis.call('HSET', R .. ':trigger', ARGV[1], ARGV[4] .. '|' .. ARGV[5] .. '|' .. ARGV[3])
 set_next(ARGV[1], ARGV[7])
 local k = tonumber(ARGV[8])
-for e = 0, k - 1 do put_entry(ARGV[1], 9 + 4 * e) end
-for o = 9 + 4 * k, #ARGV do redis.call('ZADD', R .. ':outbox', NOW, ARGV[o]) end
+for e = 0, k - 1 do put_entry(ARGV[1], 9 + 3 * e) end
+for o = 9 + 3 * k, #ARGV do redis.call('ZADD', R .. ':outbox', NOW, ARGV[o]) end
 return 1

@@ -1,0 +1,125 @@
+package dispatch
+
+import (
+	"testing"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/events"
+	"github.com/takt-dev/takt/internal/store"
+)
+
+const day = 24 * time.Hour
+
+// slots writes n ledger entries that do not merge.
+func (r *rig) slots(f core.FireID, n int) {
+	r.t.Helper()
+	var entries []core.LedgerEntry
+	for k := range n {
+		at := f.Slot.Add(time.Duration(k) * time.Second)
+		decision := core.Missed
+		if k%2 == 1 {
+			decision = core.Skipped
+		}
+		id := core.FireID{Trigger: f.Trigger, Revision: f.Revision, Slot: at}
+		entries = append(entries, core.LedgerEntry{ID: id.Entry(), Revision: f.Revision, From: at, To: at, Count: 1, Decided: at, Decision: decision})
+	}
+	moved, err := r.store.Advance(r.ctx, []core.Advance{{Trigger: f.Trigger, Revision: f.Revision, From: f.Slot, Next: f.Slot.Add(time.Hour), Entries: entries}})
+	r.must(err)
+	if !moved[0] {
+		r.t.Fatal("the trigger did not advance")
+	}
+}
+
+func (r *rig) ledger(trigger string) int {
+	r.t.Helper()
+	e, err := r.store.Ledger(r.ctx, trigger, time.Time{}, time.Time{}, 0, 10_000)
+	r.must(err)
+	return len(e)
+}
+
+func TestSweepTrimsLedgers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{LedgerAge: 7 * day})
+	f, _ := r.trigger()
+	r.slots(f, 1200) // more than a script trims at once
+	r.store.ahead = 6 * day
+	r.must(r.roles.sweep(r.ctx))
+	if n := r.ledger(f.Trigger); n != 1200 {
+		t.Fatalf("%d entries are left within their age, want 1200", n)
+	}
+	r.store.ahead = 8 * day
+	r.must(r.roles.sweep(r.ctx))
+	if n := r.ledger(f.Trigger); n != 0 {
+		t.Errorf("%d entries are left past their age, want none", n)
+	}
+	days, err := r.store.LedgerDays(r.ctx, f.Trigger)
+	r.must(err)
+	if len(days) == 0 {
+		t.Error("the counters per day went with the entries, want them kept")
+	}
+	r.store.ahead = store.DayCountersKept + 3*day
+	r.must(r.roles.sweep(r.ctx))
+	if days, _ = r.store.LedgerDays(r.ctx, f.Trigger); len(days) != 0 {
+		t.Errorf("counters %v are left, want none", days)
+	}
+}
+
+// What is published and not decided stays however old it is.
+func TestSweepLeavesOpenEntries(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{LedgerAge: 7 * day})
+	f, _ := r.trigger()
+	r.must(r.store.OpenFire(r.ctx, f, core.LedgerEntry{ID: f.Entry(), Revision: f.Revision, From: f.Slot, To: f.Slot, Count: 1, Published: f.Slot}))
+	r.store.ahead = 30 * day
+	r.must(r.roles.sweep(r.ctx))
+	if n := r.ledger(f.Trigger); n != 1 {
+		t.Fatalf("%d entries are left, want the open one", n)
+	}
+	r.store.ahead = 0
+	r.worker("a", "default")
+	r.must(r.roles.decide(r.ctx, events.Batch{Fires: []core.FireID{f}, Tries: 1}))
+	if e, _ := r.entry(f); e.Decision == "" {
+		t.Error("the entry cannot be decided any more")
+	}
+}
+
+func TestSweepBuriesTombstones(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{LedgerAge: 7 * day})
+	f, _ := r.trigger()
+	r.slots(f, 3)
+	_, err := r.eng.DeleteTrigger(r.ctx, f.Trigger)
+	r.must(err)
+	r.store.ahead = 6 * day
+	r.must(r.roles.sweep(r.ctx))
+	if _, err := r.store.Trigger(r.ctx, f.Trigger, true); err != nil {
+		t.Fatalf("within the ledger's age the tombstone is gone: %v", err)
+	}
+	r.store.ahead = 8 * day
+	r.must(r.roles.sweep(r.ctx))
+	if _, err := r.store.Trigger(r.ctx, f.Trigger, true); !core.Is(err, core.NotFound) {
+		t.Errorf("reading the tombstone gives %v, want not found", err)
+	}
+	if keys := r.rdb.Keys(r.ctx, "*"+f.Trigger+"*").Val(); len(keys) != 0 {
+		t.Errorf("keys %q are left of the trigger", keys)
+	}
+}
+
+func TestSweepForgetsWorkers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{})
+	r.worker("a", "default")
+	for _, c := range []struct {
+		ahead time.Duration
+		want  int
+	}{{workersKept - time.Hour, 1}, {workersKept + time.Hour, 0}} {
+		r.store.ahead = c.ahead
+		r.must(r.roles.sweep(r.ctx))
+		f, err := r.store.Fleet(r.ctx)
+		r.must(err)
+		if len(f.Workers) != c.want {
+			t.Errorf("%s after the last heartbeat %d workers are shown, want %d", c.ahead, len(f.Workers), c.want)
+		}
+	}
+}
