@@ -70,7 +70,13 @@ func die() {
 // child starts a process with orders and returns a channel that gives when it died.
 func (h *house) child(o orders) <-chan time.Time {
 	h.t.Helper()
-	o.Redis, o.NATS = h.redis.URL, h.nats.URL
+	return h.childAt(h.redis.URL, o)
+}
+
+// childAt is child with another Redis.
+func (h *house) childAt(redisURL string, o orders) <-chan time.Time {
+	h.t.Helper()
+	o.Redis, o.NATS = redisURL, h.nats.URL
 	text, err := json.Marshal(o)
 	if err != nil {
 		h.t.Fatal(err)

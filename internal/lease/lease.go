@@ -80,7 +80,8 @@ func (k *Keeper) renew(ctx context.Context) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	changed := len(held) != len(k.held) || k.until.Before(sent)
+	// Whoever looked after the trust had ended saw nothing held.
+	changed := len(held) != len(k.held) || time.Now().After(k.until)
 	for n, generation := range held {
 		if k.held[n] != generation {
 			changed = true

@@ -94,7 +94,7 @@ func (s *Store) Jobs(ctx context.Context, uuids []string) ([]core.Job, error) {
 		rows[k] = pipe.HGet(ctx, s.home(u)+":job", u)
 		groups[k] = pipe.HGet(ctx, s.home(u)+":jobgroup", u)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+	if err := exec(ctx, pipe); err != nil {
 		return nil, unavailable("read jobs", err)
 	}
 	out := make([]core.Job, 0, len(uuids))

@@ -63,12 +63,18 @@ func TestJobRows(t *testing.T) {
 		Retry: core.Retry{Attempts: 3, Jitter: 0.25}, Timeout: time.Minute, Priority: core.PriorityLow,
 	}
 	w.ok(w.store.CreateJob(t.Context(), want))
-	wantErrorKind(t, "create it twice", w.store.CreateJob(t.Context(), want), core.Exists)
+	w.wantChanges("the same again, as the reply was lost", func() { w.ok(w.store.CreateJob(t.Context(), want)) })
+	second := want
+	second.Enabled = false
+	wantErrorKind(t, "another job of that uuid", w.store.CreateJob(t.Context(), second), core.Exists)
+	wantErrorKind(t, "a group of that uuid", w.store.CreateGroup(t.Context(), core.Group{Meta: want.Meta}), core.Exists)
 	want.Version = 1
 	wantEqual(t, "created", must(w.store.Jobs(t.Context(), []string{id.New(), want.UUID}))(w), []core.Job{want})
 	old := want
+	old.Name = "old"
 	want.Name = "new"
 	w.ok(w.store.UpdateJob(t.Context(), want))
+	w.wantChanges("the same again, as the reply was lost", func() { w.ok(w.store.UpdateJob(t.Context(), want)) })
 	want.Version = 2
 	wantErrorKind(t, "update an old version", w.store.UpdateJob(t.Context(), old), core.Stale)
 	wantEqual(t, "updated", must(w.store.ListJobs(t.Context()))(w), []core.Job{want})
@@ -91,12 +97,15 @@ func TestGroupRows(t *testing.T) {
 	w := newWorld(t, store.Options{})
 	want := core.Group{Meta: meta(w, "g"), Type: "noop", Parameters: map[string]string{"a": "b"}, Enabled: true, Timeout: time.Hour}
 	w.ok(w.store.CreateGroup(t.Context(), want))
-	wantErrorKind(t, "create it twice", w.store.CreateGroup(t.Context(), want), core.Exists)
+	second := want
+	second.Name = "another"
+	wantErrorKind(t, "another group of that uuid", w.store.CreateGroup(t.Context(), second), core.Exists)
+	wantErrorKind(t, "a job of that uuid", w.store.CreateJob(t.Context(), core.Job{Meta: want.Meta}), core.Exists)
 	want.Version = 1
 	wantEqual(t, "created", must(w.store.ListGroups(t.Context()))(w), []core.Group{want})
 	want.Enabled = false
 	w.ok(w.store.UpdateGroup(t.Context(), want))
-	wantErrorKind(t, "update an old version", w.store.UpdateGroup(t.Context(), want), core.Stale)
+	wantErrorKind(t, "update an old version", w.store.UpdateGroup(t.Context(), core.Group{Meta: want.Meta}), core.Stale)
 	want.Version = 2
 	wantEqual(t, "updated", must(w.store.Groups(t.Context(), []string{want.UUID}))(w), []core.Group{want})
 	if _, _, ok, err := w.store.DeleteGroup(t.Context(), want.UUID); !ok || err != nil {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/takt-dev/takt/internal/core"
-	"github.com/takt-dev/takt/internal/id"
 )
 
 // The truth about membership is the group's list. A job's claim, kept beside the
@@ -51,7 +51,7 @@ func (s *Store) Groups(ctx context.Context, uuids []string) ([]core.Group, error
 		rows[k] = pipe.HGet(ctx, s.home(u)+":group", u)
 		members[k] = pipe.ZRangeWithScores(ctx, s.home(u)+":members:"+u, 0, -1)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+	if err := exec(ctx, pipe); err != nil {
 		return nil, unavailable("read job groups", err)
 	}
 	out := make([]core.Group, 0, len(uuids))
@@ -146,34 +146,86 @@ func (s *Store) Withdraw(ctx context.Context, group string, jobs []string) (int,
 	return int(reply(r).number(0)), unavailable("remove jobs from group", err)
 }
 
+// settleTries bounds how often SettleMember follows a membership that changes
+// under its hands; what then remains stays in the outbox.
+const settleTries = 8
+
 // SettleMember makes a job's claim agree with the group's list. It may be done
 // any number of times.
 func (s *Store) SettleMember(ctx context.Context, group, job string) error {
+	for range settleTries {
+		m, err := s.membership(ctx, group, job)
+		if err != nil {
+			return unavailable("read membership", err)
+		}
+		agreed, err := s.agree(ctx, group, job, m)
+		if err != nil {
+			return unavailable("settle membership", err)
+		}
+		if agreed {
+			return s.confirmMember(ctx, group, job, m)
+		}
+	}
+	return nil
+}
+
+// A membership is what the two sides say of a job and a group.
+type membership struct {
+	listed, exists       bool
+	claim                string // the group that claims the job, or ""
+	jobSince, groupSince string // age of the effect in the outbox of each side, or ""
+}
+
+func (s *Store) membership(ctx context.Context, group, job string) (membership, error) {
+	effect := memberEffect(group, job)
 	pipe := s.rdb.Pipeline()
+	// The outboxes are read first: an effect that comes after is not confirmed.
+	jobSince := pipe.ZScore(ctx, s.home(job)+":outbox", effect)
+	groupSince := pipe.ZScore(ctx, s.home(group)+":outbox", effect)
 	listed := pipe.ZScore(ctx, s.home(group)+":members:"+group, job)
 	exists := pipe.HExists(ctx, s.home(job)+":job", job)
 	claim := pipe.HGet(ctx, s.home(job)+":jobgroup", job)
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
-		return unavailable("read membership", err)
+	if err := exec(ctx, pipe); err != nil {
+		return membership{}, err
 	}
-	var err error
-	switch in := listed.Err() == nil; {
-	case in && !exists.Val():
-		err = s.rdb.ZRem(ctx, s.home(group)+":members:"+group, job).Err()
-	case in && claim.Val() == "":
-		err = s.rdb.HSetNX(ctx, s.home(job)+":jobgroup", job, group).Err()
-	case in && claim.Val() != group:
-		// Another group took the job while this one was being written: the claim wins.
-		err = s.rdb.ZRem(ctx, s.home(group)+":members:"+group, job).Err()
-	case !in && claim.Val() == group:
-		err = s.rdb.HDel(ctx, s.home(job)+":jobgroup", job).Err()
+	return membership{listed.Err() == nil, exists.Val(), claim.Val(), scoreText(jobSince), scoreText(groupSince)}, nil
+}
+
+// agree takes one step towards agreement; true means that there is nothing to do.
+func (s *Store) agree(ctx context.Context, group, job string, m membership) (bool, error) {
+	members, claims := s.home(group)+":members:"+group, s.home(job)+":jobgroup"
+	switch {
+	case m.listed && (!m.exists || m.claim != "" && m.claim != group):
+		// The job is gone, or another group took it while this list was being
+		// written: the claim wins.
+		return false, s.rdb.ZRem(ctx, members, job).Err()
+	case m.listed && m.claim == "":
+		return false, s.rdb.HSetNX(ctx, claims, job, group).Err()
+	case !m.listed && m.claim == group:
+		return false, unclaimScript.Run(ctx, s.rdb, []string{claims}, job, group).Err()
 	}
-	if err != nil {
-		return unavailable("settle membership", err)
+	return true, nil
+}
+
+func (s *Store) confirmMember(ctx context.Context, group, job string, m membership) error {
+	effect := memberEffect(group, job)
+	for _, side := range []struct{ key, since string }{{s.home(job) + ":outbox", m.jobSince}, {s.home(group) + ":outbox", m.groupSince}} {
+		if side.since == "" {
+			continue
+		}
+		if err := confirmScript.Run(ctx, s.rdb, []string{side.key}, effect, side.since).Err(); err != nil {
+			return unavailable("confirm effect", err)
+		}
 	}
-	effect := []string{"member", group, job}
-	if err := s.Done(ctx, id.Partition(job, s.opts.Partitions), effect); err != nil {
-		return err
+	return nil
+}
+
+func memberEffect(group, job string) string { return "member|" + group + "|" + job }
+
+// scoreText writes a score as a script reads it, "" for none.
+func scoreText(score *redis.FloatCmd) string {
+	if score.Err() != nil {
+		return ""
 	}
-	return s.Done(ctx, id.Partition(group, s.opts.Partitions), effect)
+	return strconv.FormatInt(int64(score.Val()), 10)
 }

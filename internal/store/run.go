@@ -168,7 +168,7 @@ func (s *Store) PlannedSteps(ctx context.Context, of []core.Dispatch) (map[strin
 		home, _ := s.runHome(d.Run)
 		hashes[k] = pipe.HGet(ctx, home+":run:"+d.Run, "pl")
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+	if err := exec(ctx, pipe); err != nil {
 		return nil, unavailable("read runs", err)
 	}
 	pipe = s.rdb.Pipeline()
@@ -177,7 +177,7 @@ func (s *Store) PlannedSteps(ctx context.Context, of []core.Dispatch) (map[strin
 		home, _ := s.runHome(d.Run)
 		rows[k] = pipe.HGet(ctx, home+":plan:"+hashes[k].Val(), strconv.Itoa(d.Step))
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+	if err := exec(ctx, pipe); err != nil {
 		return nil, unavailable("read plans", err)
 	}
 	for k, d := range of {

@@ -31,6 +31,8 @@ var (
 	claimScript     = script("head", "claim")
 	enrollScript    = script("head", "enroll")
 	withdrawScript  = script("head", "withdraw")
+	unclaimScript   = script("unclaim")
+	confirmScript   = script("confirm")
 	linkScript      = script("head", "link")
 
 	triggerScript = script("head", "ledger", "trigger")
@@ -67,6 +69,21 @@ func (s *Store) call(ctx context.Context, sc *redis.Script, key string, args ...
 		return list, nil
 	}
 	return []any{v}, nil
+}
+
+// exec sends a pipeline of reads. That something is not there is no error; any
+// other error is found behind it too, which Pipeline.Exec gives up for the first.
+func exec(ctx context.Context, pipe redis.Pipeliner) error {
+	cmds, err := pipe.Exec(ctx)
+	if !isNil(err) {
+		return err
+	}
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !isNil(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // reply reads the elements of a script's reply.

@@ -62,7 +62,7 @@ func (s *Store) Trigger(ctx context.Context, uuid string, dead bool) (core.Trigg
 	pipe := s.rdb.Pipeline()
 	row := pipe.HGet(ctx, s.triggerHome(uuid)+":trigger", uuid)
 	next := pipe.ZScore(ctx, s.triggerHome(uuid)+":next", uuid)
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+	if err := exec(ctx, pipe); err != nil {
 		return core.Trigger{}, unavailable("read trigger", err)
 	}
 	if isNil(row.Err()) {

@@ -100,7 +100,7 @@ func (s *Store) SentBefore(ctx context.Context, partition int, before time.Time,
 	if len(rows) == 0 {
 		return out, nil
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+	if err := exec(ctx, pipe); err != nil {
 		return nil, unavailable("read sent dispatches", err)
 	}
 	for k, row := range rows {
@@ -133,7 +133,7 @@ func (s *Store) Parked(ctx context.Context, partition int) ([]core.Dispatch, err
 		run, step, _ := strings.Cut(key, ":")
 		rows[k] = pipe.HGet(ctx, root(partition)+":run:"+run, "s"+step)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
+	if err := exec(ctx, pipe); err != nil {
 		return nil, unavailable("read parked steps", err)
 	}
 	out := make([]core.Dispatch, 0, len(keys))

@@ -1,0 +1,200 @@
+package store_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/id"
+	"github.com/takt-dev/takt/internal/schedule"
+	"github.com/takt-dev/takt/internal/store"
+)
+
+// slot is the k-th second of the ledgers in these tests.
+func slot(k int) time.Time { return time.Date(2026, 5, 1, 12, 0, k, 0, time.UTC) }
+
+// trigger stores a trigger with revision 1 and gives its uuid.
+func (w *world) trigger(name string, next time.Time) string {
+	w.Helper()
+	t := core.Trigger{Meta: meta(w, name), Enabled: true, Revision: 1, Next: next, Schedule: schedule.Spec{
+		Kind: schedule.Simple, Interval: time.Second, Start: slot(0), Zone: "UTC",
+	}}
+	w.ok(w.store.PutTrigger(w.Context(), t, time.Time{}, false, nil, nil))
+	return t.UUID
+}
+
+func (w *world) readTrigger(uuid string) core.Trigger {
+	w.Helper()
+	return must(w.store.Trigger(w.Context(), uuid, true))(w)
+}
+
+func TestTriggerRows(t *testing.T) {
+	w := newWorld(t, store.Options{})
+	uuid := w.trigger("T", slot(1))
+	got := w.readTrigger(uuid)
+	if got.Version != 1 || got.Revision != 1 || !got.Next.Equal(slot(1)) || got.Name != "T" {
+		t.Errorf("created: got %+v", got)
+	}
+	second := got
+	second.Version, second.Name = 0, "another"
+	wantErrorKind(t, "another of that uuid", w.store.PutTrigger(t.Context(), second, time.Time{}, false, nil, nil), core.Exists)
+	changed := got
+	changed.Name, changed.Revision, changed.Next = "a|b\nc", 2, slot(9)
+	w.ok(w.store.PutTrigger(t.Context(), changed, slot(1), true, nil, nil))
+	w.wantChanges("the same again, as the reply was lost", func() {
+		w.ok(w.store.PutTrigger(t.Context(), changed, slot(1), true, nil, nil))
+	})
+	old := got
+	old.Name = "from an old version"
+	wantErrorKind(t, "an old version", w.store.PutTrigger(t.Context(), old, slot(9), true, nil, nil), core.Stale)
+	got = w.readTrigger(uuid)
+	if got.Version != 2 || got.Revision != 2 || !got.Next.Equal(slot(9)) || got.Name != "a|b\nc" {
+		t.Errorf("changed: got %+v", got)
+	}
+	missing := got
+	missing.UUID = id.New()
+	wantErrorKind(t, "a missing trigger", w.store.PutTrigger(t.Context(), missing, slot(9), true, nil, nil), core.NotFound)
+}
+
+func TestPutTriggerComparesTheNextSlot(t *testing.T) {
+	w := newWorld(t, store.Options{})
+	uuid := w.trigger("T", slot(1))
+	read := w.readTrigger(uuid)
+	w.advance(uuid, 1, slot(1), slot(2))
+	read.Name = "settled up to a slot that was passed"
+	w.wantChanges("put", func() {
+		wantErrorKind(t, "put", w.store.PutTrigger(t.Context(), read, slot(1), true, []core.LedgerEntry{published(1, slot(1))}, nil), core.Stale)
+	})
+	wantErrorKind(t, "put, settled up to nothing", w.store.PutTrigger(t.Context(), read, time.Time{}, true, nil, nil), core.Stale)
+	read.Next = time.Time{}
+	w.ok(w.store.PutTrigger(t.Context(), read, slot(2), true, nil, nil))
+	read = w.readTrigger(uuid)
+	if !read.Next.IsZero() {
+		t.Errorf("next: got %v, want none", read.Next)
+	}
+	read.Name, read.Next = "on again", slot(7)
+	wantErrorKind(t, "put, settled up to a slot", w.store.PutTrigger(t.Context(), read, slot(2), true, nil, nil), core.Stale)
+	w.ok(w.store.PutTrigger(t.Context(), read, time.Time{}, true, nil, nil))
+	if got := w.readTrigger(uuid).Next; !got.Equal(slot(7)) {
+		t.Errorf("next: got %v, want %v", got, slot(7))
+	}
+}
+
+// TestPutTriggerLeavesTheNextSlotAlone changes what has nothing to do with the
+// schedule, such as a binding, while the trigger's process moves on.
+func TestPutTriggerLeavesTheNextSlotAlone(t *testing.T) {
+	w := newWorld(t, store.Options{})
+	uuid := w.trigger("T", slot(1))
+	read := w.readTrigger(uuid)
+	w.advance(uuid, 1, slot(1), slot(2))
+	read.Targets = []core.Binding{{Target: core.Target{Kind: core.JobTarget, UUID: id.New()}, Ref: id.New()}}
+	w.ok(w.store.PutTrigger(t.Context(), read, read.Next, false, nil, nil))
+	if got := w.readTrigger(uuid); !got.Next.Equal(slot(2)) || len(got.Targets) != 1 {
+		t.Errorf("got the next slot %v and %d targets, want %v and 1", got.Next, len(got.Targets), slot(2))
+	}
+	w.advance(uuid, 1, slot(2), time.Time{})
+	read = w.readTrigger(uuid)
+	read.Name, read.Next = "the last slot is passed", slot(2)
+	w.ok(w.store.PutTrigger(t.Context(), read, read.Next, false, nil, nil))
+	if got := w.readTrigger(uuid).Next; !got.IsZero() {
+		t.Errorf("next: got %v, want none", got)
+	}
+}
+
+func TestPutTriggerWritesEntriesAndOutbox(t *testing.T) {
+	w := newWorld(t, store.Options{Partitions: 1})
+	uuid := w.trigger("T", slot(1))
+	read := w.readTrigger(uuid)
+	target := core.Target{Kind: core.GroupTarget, UUID: w.call(id.New(), "G")}
+	before := w.rdb.HGet(t.Context(), "takt:{t:0}:trigger", uuid).Val()
+	read.Next = slot(4)
+	w.wantLedger("put", uuid, func() {
+		w.ok(w.store.PutTrigger(t.Context(), read, slot(1), true, []core.LedgerEntry{gap(1, core.Missed, 1, 2), published(1, slot(3))}, []core.Target{target}))
+	}, "1 1-2 x2 missed", "1 3 undecided")
+	if w.rdb.HGet(t.Context(), "takt:{t:0}:trigger", uuid).Val() == before {
+		t.Error("the row was not written")
+	}
+	effects := must(w.store.TriggerOutbox(t.Context(), 0, w.now().Add(time.Second)))(w)
+	wantEqual(t, "outbox", effects, [][]string{{"link", "group", target.UUID, uuid}})
+	w.ok(w.store.SetLink(t.Context(), target, uuid, true))
+	if left := must(w.store.TriggerOutbox(t.Context(), 0, w.now().Add(time.Second)))(w); len(left) != 0 {
+		t.Errorf("outbox: got %q, want nothing", left)
+	}
+}
+
+func TestListTriggersAndTombstones(t *testing.T) {
+	w := newWorld(t, store.Options{Partitions: 4})
+	names := map[string]bool{}
+	for i := range 9 {
+		names[w.trigger("T"+itoa(i), slot(i+1))] = true
+	}
+	var dead core.Trigger
+	for uuid := range names {
+		dead = w.readTrigger(uuid)
+		dead.Deleted, dead.Next = slot(99), time.Time{}
+		w.ok(w.store.PutTrigger(t.Context(), dead, time.Time{}, false, nil, nil))
+		delete(names, uuid)
+		break
+	}
+	found := 0
+	for n := range 4 {
+		for _, tr := range must(w.store.ListTriggers(t.Context(), n))(w) {
+			if !names[tr.UUID] || tr.Next.IsZero() || id.Partition(tr.UUID, 4) != n {
+				t.Errorf("partition %d: got %s with the next slot %v", n, tr.Name, tr.Next)
+			}
+			found++
+		}
+	}
+	if all := must(w.store.ListTriggers(t.Context(), -1))(w); found != 8 || len(all) != 8 {
+		t.Errorf("got %d in partitions and %d in all, want 8", found, len(all))
+	}
+	_, err := w.store.Trigger(t.Context(), dead.UUID, false)
+	wantErrorKind(t, "a tombstone", err, core.NotFound)
+	stones := must(w.store.Tombstones(t.Context(), id.Partition(dead.UUID, 4)))(w)
+	if len(stones) != 1 || stones[0].UUID != dead.UUID {
+		t.Errorf("tombstones: got %+v", stones)
+	}
+	w.ok(w.store.Bury(t.Context(), dead.UUID))
+	_, err = w.store.Trigger(t.Context(), dead.UUID, true)
+	wantErrorKind(t, "a buried trigger", err, core.NotFound)
+}
+
+func TestBuryLeavesNothing(t *testing.T) {
+	w := newWorld(t, store.Options{})
+	uuid := w.trigger("T", slot(1))
+	w.advance(uuid, 1, slot(1), slot(3), published(1, slot(1)), gap(1, core.Missed, 2, 2))
+	stone := w.readTrigger(uuid)
+	stone.Deleted, stone.Next = slot(9), time.Time{}
+	w.ok(w.store.PutTrigger(t.Context(), stone, slot(3), true, nil, nil))
+	w.ok(w.store.Bury(t.Context(), uuid))
+	if left := w.keys(); len(left) != 0 {
+		t.Errorf("left behind: %q", left)
+	}
+}
+
+func TestNextSlots(t *testing.T) {
+	w := newWorld(t, store.Options{Partitions: 1})
+	for _, k := range []int{5, 2, 8} {
+		w.trigger("T"+itoa(k), slot(k))
+	}
+	w.trigger("off", time.Time{})
+	for _, row := range []struct {
+		until time.Time
+		most  int
+		want  []time.Time
+	}{
+		{slot(1), 10, nil},
+		{slot(2), 10, []time.Time{slot(2)}},
+		{slot(9), 10, []time.Time{slot(2), slot(5), slot(8)}},
+		{slot(9), 2, []time.Time{slot(2), slot(5)}},
+	} {
+		var got []time.Time
+		for _, s := range must(w.store.NextSlots(t.Context(), 0, row.until, row.most))(w) {
+			if w.names[s.Trigger] != "T"+itoa(s.At.Second()) {
+				t.Errorf("got %s at %v", w.names[s.Trigger], s.At)
+			}
+			got = append(got, s.At)
+		}
+		wantEqual(t, "until "+row.until.String(), got, row.want)
+	}
+}
