@@ -103,8 +103,9 @@ func (h *house) secondly(edit func(*core.Trigger)) core.Trigger {
 	if edit == nil {
 		return tr
 	}
+	was := tr.Next
 	edit(&tr)
-	if err := h.store.PutTrigger(h.ctx, tr, time.Time{}, false, nil, nil); err != nil {
+	if err := h.store.PutTrigger(h.ctx, tr, was, true, nil, nil); err != nil {
 		h.t.Fatal(err)
 	}
 	tr.Version++

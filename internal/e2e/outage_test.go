@@ -42,7 +42,7 @@ func TestServersKilled(t *testing.T) {
 				h.child(orders{Role: "trigger-process"})
 			}
 			h.released = true
-			h.fireForAWhile(func(d time.Duration) { c.outage(h, d) })
+			h.fireFor(20*time.Second, func(d time.Duration) { c.outage(h, d) })
 		})
 	}
 }

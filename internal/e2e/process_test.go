@@ -78,7 +78,7 @@ func TestTwoOfEachProcess(t *testing.T) {
 		h.child(orders{Role: "worker-process", Host: host})
 		h.child(orders{Role: "trigger-process"})
 	}
-	h.fireForAWhile(func(time.Duration) {})
+	h.fireFor(soak(), func(time.Duration) {})
 }
 
 func TestTwoOfEachProcessWithKills(t *testing.T) {
@@ -93,7 +93,7 @@ func TestTwoOfEachProcessWithKills(t *testing.T) {
 			}
 		}
 	}
-	h.fireForAWhile(func(d time.Duration) {
+	h.fireFor(soak(), func(d time.Duration) {
 		for _, p := range victims {
 			h.pause(d / 5)
 			p.kill()
@@ -103,9 +103,9 @@ func TestTwoOfEachProcessWithKills(t *testing.T) {
 	})
 }
 
-// fireForAWhile fires two groups each second, has disturb do its worst meanwhile,
+// fireFor fires two groups each second for d, has disturb do its worst meanwhile,
 // and compares runs, ledger and history.
-func (h *house) fireForAWhile(disturb func(time.Duration)) {
+func (h *house) fireFor(d time.Duration, disturb func(time.Duration)) {
 	h.awaitWorkers(2)
 	native, zstack := h.group("brief", 20), h.group("brief", 20)
 	a := h.cronEachSecond(native, core.Overlap{Policy: core.OverlapAllow})
@@ -114,8 +114,8 @@ func (h *house) fireForAWhile(disturb func(time.Duration)) {
 	h.setEnabled(b, true)
 
 	began := time.Now()
-	disturb(soak())
-	h.pause(soak() - time.Since(began))
+	disturb(d)
+	h.pause(d - time.Since(began))
 
 	disabled := h.setEnabled(a, false)
 	h.setEnabled(b, false)

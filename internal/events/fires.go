@@ -30,19 +30,15 @@ const (
 	MaxTries = 20
 	// messages a dispatcher holds at a time
 	batch = 8
+	// publishWait bounds the wait for the stream's answer: that NATS has gone away
+	// is not always noticed at once.
+	publishWait = 2500 * time.Millisecond
 )
 
 // EnsureStream makes or updates the fire stream and its consumer.
 func (b *Bus) EnsureStream(ctx context.Context) error {
-	replicas := b.replicas
-	if replicas == 0 {
-		replicas = 1
-		if len(b.nc.DiscoveredServers())+1 >= 3 || len(b.nc.Servers()) >= 3 {
-			replicas = 3
-		}
-	}
 	_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: Stream, Subjects: []string{firesSubject}, Storage: jetstream.FileStorage, Replicas: replicas,
+		Name: Stream, Subjects: []string{firesSubject}, Storage: jetstream.FileStorage, Replicas: b.streamReplicas(ctx),
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxAge: maxAge, Duplicates: duplicates,
 		MaxBytes: 1 << 30, Description: "slots of triggers on their way to the dispatchers",
 	})
@@ -57,6 +53,22 @@ func (b *Bus) EnsureStream(ctx context.Context) error {
 		return core.Wrap(core.Unavailable, err, "the consumer of the fire stream cannot be made")
 	}
 	return nil
+}
+
+// streamReplicas chooses the replicas of the stream. Unless it is configured the
+// number is never lowered: a server that has just started knows of no other yet.
+func (b *Bus) streamReplicas(ctx context.Context) int {
+	if b.replicas > 0 {
+		return b.replicas
+	}
+	n := 1
+	if len(b.nc.DiscoveredServers())+1 >= 3 || len(b.nc.Servers()) >= 3 {
+		n = 3
+	}
+	if s, err := b.js.Stream(ctx, Stream); err == nil {
+		n = max(n, s.CachedInfo().Config.Replicas)
+	}
+	return n
 }
 
 // PublishFires publishes fires, at most MaxFires, in one message and waits until
@@ -88,6 +100,8 @@ func (b *Bus) publish(ctx context.Context, fires []core.FireID, once bool) error
 		sum := sha256.Sum256(data)
 		opts = append(opts, jetstream.WithMsgID(hex.EncodeToString(sum[:12])))
 	}
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	defer cancel()
 	msg := &nats.Msg{Subject: firesSubject, Data: data}
 	_, err = b.js.PublishMsg(ctx, msg, opts...)
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
@@ -147,9 +161,10 @@ func (b *Bus) consume(ctx context.Context, decide func(context.Context, Batch) e
 		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
 			return nil
 		}
-		if errors.Is(err, jetstream.ErrNoHeartbeat) {
-			continue // NATS is away or slow; the iterator goes on
+		if errors.Is(err, jetstream.ErrNoHeartbeat) && !b.nc.IsConnected() {
+			continue // the iterator goes on when NATS is back
 		}
+		// Silence of a NATS that is there may mean that it lost stream or consumer.
 		if err != nil {
 			it.Stop()
 			return core.Wrap(core.Unavailable, err, "fires cannot be received")

@@ -108,11 +108,12 @@ func (c *Client) Where(ctx context.Context, ds []core.Dispatch) ([]Place, error)
 	for i, d := range ds {
 		states[i] = pipe.HGet(ctx, "asynq:{"+d.Queue+"}:t:"+d.ID(), "state")
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, core.Wrap(core.Unavailable, err, "the queue cannot be read now")
-	}
+	_, _ = pipe.Exec(ctx) // it gives the first error only, which may be that a task is missing
 	out := make([]Place, len(ds))
 	for i, state := range states {
+		if err := state.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, core.Wrap(core.Unavailable, err, "the queue cannot be read now")
+		}
 		switch state.Val() {
 		case "":
 			out[i] = Missing

@@ -65,7 +65,8 @@ func (s *Store) CutLog(ctx context.Context, run string, step, attempt int, ids [
 }
 
 // ReadLog gives the pieces of an attempt's log after a position ("" = from the
-// start), waiting up to wait for the first new one. Wait 0 does not wait.
+// start), waiting up to wait for the first new one. Wait 0 does not wait. Invalid:
+// what is not a position.
 func (s *Store) ReadLog(ctx context.Context, run string, step, attempt int, after string, wait time.Duration) ([]core.LogPiece, error) {
 	key, ok := s.logKey(run, step, attempt)
 	if !ok {
@@ -80,9 +81,12 @@ func (s *Store) ReadLog(ctx context.Context, run string, step, attempt int, afte
 		}
 		after = "0"
 	}
+	if !isPosition(after) {
+		return nil, core.InvalidField("after", "%q is not a position of this log; leave it out to read from the start", after)
+	}
 	args := &redis.XReadArgs{Streams: []string{key, after}, Count: 500, Block: -1}
 	if wait > 0 {
-		args.Block = wait
+		args.Block = max(wait, time.Millisecond) // Redis takes 0 for ever
 	}
 	rdb := s.rdb
 	if wait > 0 {
@@ -102,6 +106,17 @@ func (s *Store) ReadLog(ctx context.Context, run string, step, attempt int, afte
 		out = append(out, core.LogPiece{Position: m.ID, Text: text, End: end})
 	}
 	return out, nil
+}
+
+// isPosition reports whether s is the id of a stream's entry: "<ms>" or "<ms>-<n>".
+func isPosition(s string) bool {
+	ms, n, ok := strings.Cut(s, "-")
+	_, err := strconv.ParseUint(ms, 10, 64)
+	if err != nil || !ok {
+		return err == nil
+	}
+	_, err = strconv.ParseUint(n, 10, 64)
+	return err == nil
 }
 
 func logTimer(run string, step, attempt int) []string {

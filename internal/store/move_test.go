@@ -100,6 +100,22 @@ func TestMove(t *testing.T) {
 	}
 }
 
+// TestAnOldTimerFiresAgain waits for a second retry when the timer of the first
+// one comes once more.
+func TestAnOldTimerFiresAgain(t *testing.T) {
+	w := newWorld(t, store.Options{})
+	_, d := anAttempt(w)
+	w.finish(d, "w1", failure(0))
+	second := w.move(core.MoveWaiting, d, "", queued(0)).Sends[0]
+	w.begin(second, "w1")
+	w.finish(second, "w1", failure(time.Hour))
+	w.wantChanges("the first timer", func() {
+		if eff := w.move(core.MoveWaiting, d, "", queued(0)); len(eff.Sends) != 0 {
+			t.Errorf("got %+v, want the step to wait on", eff)
+		}
+	})
+}
+
 // wantMark checks a move that must not touch the step's row.
 func (w *world) wantMark(why core.MoveReason, d core.Dispatch, worker string, r core.Route) {
 	w.Helper()

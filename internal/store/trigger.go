@@ -15,9 +15,10 @@ import (
 )
 
 // PutTrigger writes a trigger. t.Version is the version it was read with (0
-// creates it), t.Revision and t.Next are the new ones. settled is the next slot
-// the caller took into account; with checkNext the write fails with Stale when
-// the trigger has moved past it. Entries cover the slots in between. Targets
+// creates it), t.Revision and, with checkNext, t.Next are the new ones. settled
+// is the next slot the caller took into account; with checkNext the write fails
+// with Stale when the trigger has moved past it. Without, the next slot of a
+// trigger that exists stays as it is. Entries cover the slots in between. Targets
 // that were bound or freed are left in the outbox.
 func (s *Store) PutTrigger(ctx context.Context, t core.Trigger, settled time.Time, checkNext bool, entries []core.LedgerEntry, touched []core.Target) error {
 	expect := t.Version

@@ -98,7 +98,7 @@ func (c *Client) follow(ctx context.Context, of LogOf, after *string, w io.Write
 	for {
 		ev, err := readEvent(lines)
 		if err != nil {
-			return fmt.Errorf("%w: %v", errBroken, err)
+			return fmt.Errorf("%w: %w", errBroken, err)
 		}
 		if done, err := ev.take(w); done || err != nil {
 			return err

@@ -47,7 +47,7 @@ func (w *walker) value(path string, t reflect.Type) error {
 		t = t.Elem()
 	}
 	if token == nil {
-		return w.null(path, t)
+		return null(path)
 	}
 	switch {
 	case t == durationType:
@@ -67,7 +67,7 @@ func (w *walker) value(path string, t reflect.Type) error {
 }
 
 // null is absence, except where there is no absence: as the whole body.
-func (w *walker) null(path string, t reflect.Type) error {
+func null(path string) error {
 	if path == "" {
 		return mismatch(path, "an object", nil)
 	}

@@ -26,11 +26,20 @@ local function get_entry(uuid, id)
 end
 
 -- The entry of a slot of the schedule that covers an instant, or nil: its own, or
--- one that slots with the same decision were merged into.
+-- one that slots with the same decision were merged into. Fires by hand may lie
+-- within such an entry.
 local function covering(uuid, rev, ms)
-  local prev = redis.call('ZREVRANGEBYSCORE', R .. ':led:' .. uuid, ms, '-inf', 'LIMIT', 0, 1)[1]
-  local p = prev and get_entry(uuid, prev)
-  if p and p.rev == rev and p.manual == '0' and tonumber(p.to) >= tonumber(ms) then return p end
+  for from = 0, 900, 100 do
+    local ids = redis.call('ZREVRANGEBYSCORE', R .. ':led:' .. uuid, ms, '-inf', 'LIMIT', from, 100)
+    for _, id in ipairs(ids) do
+      local p = get_entry(uuid, id)
+      if p and p.manual == '0' then
+        if p.rev == rev and tonumber(p.to) >= tonumber(ms) then return p end
+        return nil
+      end
+    end
+    if #ids < 100 then return nil end
+  end
   return nil
 end
 

@@ -13,7 +13,8 @@ if entry then
 end
 -- Skipped and missed slots may lie within an earlier entry.
 if covering(ARGV[1], ARGV[3], ARGV[4]) then return {'decided', row, ''} end
-if string.match(row, '^%d+|(%d+)|') == ARGV[3] and redis.call('ZSCORE', R .. ':next', ARGV[1]) == ARGV[4] then
+local scheduled = string.match(ARGV[2], '^%d+%.%d+$') -- a fire by hand has its entry from the start
+if scheduled and string.match(row, '^%d+|(%d+)|') == ARGV[3] and redis.call('ZSCORE', R .. ':next', ARGV[1]) == ARGV[4] then
   return {'open', row, ''}
 end
 return {'unknown', row, ''}

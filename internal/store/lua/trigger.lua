@@ -2,7 +2,8 @@
 -- "<version>|<revision>|<JSON>".
 -- KEYS[1] trigger partition root "takt:{t:N}"
 -- ARGV 1 uuid, 2 expected version (0: create), 3 JSON, 4 new version, 5 new revision,
---   6 expected next slot in ms, '' for none, or '*' for any, 7 new next slot in ms or '',
+--   6 expected next slot in ms, '' for none, or '*' to leave it as it is (but to
+--   create), 7 new next slot in ms or '',
 --   8 number k of ledger entries, then k times the 3 values of put_entry,
 --   then any number of outbox entries.
 -- Returns 1; 0 when the version or the next slot is another; -1 when the trigger
@@ -19,7 +20,8 @@ elseif string.match(row, '^(%d+)|') ~= ARGV[2] then
 end
 if ARGV[6] ~= '*' and (redis.call('ZSCORE', R .. ':next', ARGV[1]) or '') ~= ARGV[6] then return 0 end
 redis.call('HSET', R .. ':trigger', ARGV[1], ARGV[4] .. '|' .. ARGV[5] .. '|' .. ARGV[3])
-set_next(ARGV[1], ARGV[7])
+-- Unless it was compared, the next slot is its process's, which may have moved on.
+if ARGV[6] ~= '*' or ARGV[2] == '0' then set_next(ARGV[1], ARGV[7]) end
 local k = tonumber(ARGV[8])
 for e = 0, k - 1 do put_entry(ARGV[1], 9 + 3 * e) end
 for o = 9 + 3 * k, #ARGV do redis.call('ZADD', R .. ':outbox', NOW, ARGV[o]) end
