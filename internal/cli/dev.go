@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/takt-dev/takt/internal/config"
@@ -63,6 +64,9 @@ func Dev(ctx context.Context, args, environ []string, s Streams, started func(Ho
 		return err
 	}
 	if err := keepSecretKey(&cfg, ground.memory); err != nil {
+		return err
+	}
+	if err := writeWorkerEnv(cfg); err != nil {
 		return err
 	}
 	ready := func(a process.Started) {
@@ -212,6 +216,20 @@ func keepPassword(dir, generated string, memory bool) string {
 	}
 	known, _ := os.ReadFile(file)
 	return cmp.Or(trimLine(known), "")
+}
+
+// workerEnv holds what a worker of the user's own needs to join this house.
+const workerEnv = "worker.env"
+
+func writeWorkerEnv(cfg config.Dev) error {
+	body := "# Written by takt dev at each start. Workers of your own join with it:\n" +
+		"#   set -a; . " + filepath.Join(cfg.Dir, workerEnv) + "; set +a; go run ./examples/greeter\n" +
+		"TAKT_REDIS_URL='" + cfg.Redis.URL + "'\nTAKT_NATS_URLS='" + strings.Join(cfg.NATS.URLs, ",") +
+		"'\nTAKT_WORKER_SECRET_KEY='" + cfg.Worker.SecretKey + "'\n"
+	if err := os.WriteFile(filepath.Join(cfg.Dir, workerEnv), []byte(body), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", workerEnv, err)
+	}
+	return nil
 }
 
 // keepSecretKey makes the key that seals secret parameters, once, where the

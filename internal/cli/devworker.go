@@ -23,8 +23,8 @@ import (
 // workerFile is written into the data directory at each start.
 const workerFile = "worker.yaml"
 
-// developWorker writes the development worker's configuration, and uses it where
-// the user's own does not allow anything.
+// developWorker writes the development worker's configuration, and adds it to what
+// the user's own allows.
 func developWorker(cfg *config.Dev, target string) (command string, err error) {
 	echo, err := exec.LookPath("echo")
 	if err != nil {
@@ -48,7 +48,7 @@ func developWorker(cfg *config.Dev, target string) (command string, err error) {
 	if err != nil {
 		return "", err
 	}
-	const head = "# Written by takt dev at each start: what the development worker may do.\n# To allow more, copy it and start with --config. Production allows nothing by default.\n"
+	const head = "# Written by takt dev at each start: what the development worker may do.\n# The address is takt dev's own and changes.\n# To allow more, name it in a file of your own and start with --config. Production allows nothing by default.\n"
 	path := filepath.Join(cfg.Dir, workerFile)
 	if err := os.WriteFile(path, append([]byte(head), body...), 0o600); err != nil {
 		return "", fmt.Errorf("write the development worker's configuration: %w", err)
@@ -57,12 +57,8 @@ func developWorker(cfg *config.Dev, target string) (command string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if len(cfg.Worker.HTTP.Allow) == 0 {
-		cfg.Worker.HTTP.Allow = dev.HTTP.Allow
-	}
-	if len(cfg.Worker.Shell.Allow) == 0 {
-		cfg.Worker.Shell.Allow = dev.Shell.Allow
-	}
+	cfg.Worker.HTTP.Allow = append(cfg.Worker.HTTP.Allow, dev.HTTP.Allow...)
+	cfg.Worker.Shell.Allow = append(cfg.Worker.Shell.Allow, dev.Shell.Allow...)
 	return echo, nil
 }
 

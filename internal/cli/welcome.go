@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -23,6 +24,7 @@ func welcome(w io.Writer, h House) {
 	if !h.Memory {
 		fmt.Fprintf(w, "  Data        %s\n", h.Dir)
 	}
+	fmt.Fprintf(w, "  Your own workers join with %s\n", filepath.Join(h.Dir, workerEnv))
 	fmt.Fprintf(w, "\nFirst steps, in another terminal: a group of one command, run now and every ten seconds.\n\n%s\n", FirstSteps(h))
 }
 

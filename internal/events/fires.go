@@ -123,8 +123,8 @@ type Batch struct {
 }
 
 // ConsumeFires hands each message to decide, several at a time, until ctx ends. A
-// message is acknowledged when decide returns nil and comes again after a second
-// when it returns an error. While decide works the message is kept from others.
+// message is acknowledged when decide returns nil and comes again after one to five
+// seconds when it returns an error. While decide works the message is kept from others.
 func (b *Bus) ConsumeFires(ctx context.Context, decide func(context.Context, Batch) error) {
 	for ctx.Err() == nil {
 		if err := b.consume(ctx, decide); err != nil && ctx.Err() == nil {
@@ -138,6 +138,9 @@ func (b *Bus) ConsumeFires(ctx context.Context, decide func(context.Context, Bat
 }
 
 func (b *Bus) consume(ctx context.Context, decide func(context.Context, Batch) error) error {
+	if !b.nc.IsConnected() {
+		return core.Errorf(core.Unavailable, "NATS is away")
+	}
 	setup, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := b.EnsureStream(setup); err != nil {
@@ -153,6 +156,9 @@ func (b *Bus) consume(ctx context.Context, decide func(context.Context, Batch) e
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	sweeping, stopSweep := context.WithCancel(ctx)
+	defer stopSweep()
+	wg.Go(func() { b.sweep(sweeping, cons) })
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer stop()
 	slots := make(chan struct{}, batch)
@@ -175,6 +181,44 @@ func (b *Bus) consume(ctx context.Context, decide func(context.Context, Batch) e
 			b.handle(ctx, msg, decide)
 		})
 	}
+}
+
+// sweepPace is how often the stream is freed of fires that are acknowledged: the
+// ledger is the record, and a stream that is full takes no more.
+const sweepPace = 10 * time.Second
+
+func (b *Bus) sweep(ctx context.Context, cons jetstream.Consumer) {
+	tick := time.NewTicker(sweepPace)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := b.dropAcknowledged(ctx, cons); err != nil && ctx.Err() == nil {
+				b.log.DebugContext(ctx, "acknowledged fires not removed", "err", err)
+			}
+		}
+	}
+}
+
+// dropAcknowledged removes the messages before the first one that is not
+// acknowledged.
+func (b *Bus) dropAcknowledged(ctx context.Context, cons jetstream.Consumer) error {
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
+	defer cancel()
+	info, err := cons.Info(ctx)
+	if err != nil {
+		return core.Wrap(core.Unavailable, err, "the consumer cannot be read")
+	}
+	stream, err := b.js.Stream(ctx, Stream)
+	if err != nil {
+		return core.Wrap(core.Unavailable, err, "the fire stream cannot be read")
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSequence(info.AckFloor.Stream+1)); err != nil {
+		return core.Wrap(core.Unavailable, err, "the fire stream cannot be purged")
+	}
+	return nil
 }
 
 func (b *Bus) handle(ctx context.Context, msg jetstream.Msg, decide func(context.Context, Batch) error) {
@@ -200,7 +244,7 @@ func (b *Bus) handle(ctx context.Context, msg jetstream.Msg, decide func(context
 	go keep(ctx, msg)
 	if err := decide(ctx, in); err != nil {
 		b.log.WarnContext(ctx, "fires not decided, they come again", "count", len(in.Fires), "tries", in.Tries, "err", err)
-		_ = msg.NakWithDelay(time.Second)
+		_ = msg.NakWithDelay(min(time.Duration(in.Tries)*time.Second, ackWait))
 		return
 	}
 	_ = msg.Ack()

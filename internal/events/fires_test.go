@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"slices"
@@ -331,4 +332,64 @@ func sameAddress(t testing.TB, text string) embedded.NATSOptions {
 	port, err := strconv.Atoi(at.Port())
 	must(t, err)
 	return embedded.NATSOptions{Port: port, Token: at.User.Username()}
+}
+
+// A stream that kept what is decided would fill up and then take no more.
+func TestAcknowledgedFiresAreRemoved(t *testing.T) {
+	t.Parallel()
+	srv := testenv.NATS(t)
+	b, err := Connect(Options{URLs: []string{srv.URL}, Name: "t", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if err := b.EnsureStream(ctx); err != nil {
+		t.Fatal(err)
+	}
+	fire := func(n int) core.FireID {
+		return core.FireID{Trigger: strings.Repeat("a", 32), Revision: 1, Slot: time.UnixMilli(int64(1000 * n))}
+	}
+	for n := range 5 {
+		if err := b.PublishFires(ctx, []core.FireID{fire(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// All are decided but the fourth.
+	decided := make(chan struct{}, 100)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		b.ConsumeFires(ctx, func(_ context.Context, in Batch) error {
+			if in.Fires[0] == fire(3) || in.Fires[0].Slot.Equal(fire(3).Slot) {
+				return core.Errorf(core.Unavailable, "not now")
+			}
+			decided <- struct{}{}
+			return nil
+		})
+	}()
+	for range 4 {
+		<-decided
+	}
+	cons, err := b.js.Consumer(ctx, Stream, consumer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 10*time.Second, func() error {
+		if err := b.dropAcknowledged(ctx, cons); err != nil {
+			return err
+		}
+		s, err := b.js.Stream(ctx, Stream)
+		if err != nil {
+			return err
+		}
+		info, err := s.Info(ctx)
+		if err == nil && (info.State.Msgs != 2 || info.State.FirstSeq != 4) {
+			err = fmt.Errorf("%d messages from %d on, want the undecided fourth and what follows", info.State.Msgs, info.State.FirstSeq)
+		}
+		return err
+	})
+	cancel()
+	<-done
 }

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -140,12 +141,15 @@ func unavailable(doing string, err error) error {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	var reply redis.Error
-	if errors.As(err, &reply) && !redis.HasErrorPrefix(err, "LOADING") && !redis.HasErrorPrefix(err, "READONLY") &&
-		!redis.HasErrorPrefix(err, "MISCONF") && !redis.HasErrorPrefix(err, "OOM") && !redis.HasErrorPrefix(err, "CLUSTERDOWN") {
+	if errors.As(err, &reply) && !slices.ContainsFunc(passing, func(p string) bool { return redis.HasErrorPrefix(err, p) }) {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return core.Wrap(core.Unavailable, err, "the store cannot take the request now; try again shortly")
 }
+
+// passing are the replies of a Redis that cannot take a command now, but may later:
+// it starts, fails over, is full or busy.
+var passing = []string{"LOADING", "READONLY", "MISCONF", "OOM", "CLUSTERDOWN", "NOREPLICAS", "MASTERDOWN", "TRYAGAIN", "BUSY"}
 
 func millis(t time.Time) int64 {
 	if t.IsZero() {
