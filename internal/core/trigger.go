@@ -15,6 +15,9 @@ type Trigger struct {
 	Enabled  bool             `json:"enabled"`
 	Targets  []Binding        `json:"targets,omitempty"`
 
+	// Floating marks a simple schedule without a start of its own: it begins when
+	// the first target is bound, and has no slots before.
+	Floating bool `json:"floating,omitempty"`
 	// Revision counts edits of the schedule, of Enabled and of the misfire
 	// policy. A slot belongs to the revision that published it.
 	Revision int64 `json:"revision"`

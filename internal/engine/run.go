@@ -85,7 +85,9 @@ func (e *Engine) Runs(ctx context.Context, f core.RunFilter) (core.RunPage, erro
 		return core.RunPage{}, err
 	}
 	if c.Role != core.Admin {
-		f.Account = c.Owner
+		if f.Account = c.Owner; c.Owner == "" {
+			return core.RunPage{}, nil // "" would select the runs of every account
+		}
 	}
 	return e.store.ListRuns(ctx, f)
 }
@@ -122,7 +124,7 @@ func (e *Engine) EndRun(ctx context.Context, run, reason string, end core.RunSta
 }
 
 // RetryRun starts a new run of the steps of an ended one that did not succeed,
-// as they were planned then. Equal keys are one run.
+// as they were planned then and with as much time. Equal keys are one run.
 func (e *Engine) RetryRun(ctx context.Context, run, key string) (core.Run, error) {
 	old, err := e.store.Run(ctx, run)
 	if err != nil {
@@ -159,7 +161,11 @@ func (e *Engine) RetryRun(ctx context.Context, run, key string) (core.Run, error
 		Account: old.Account, Dialect: old.Dialect, Target: old.Target, Name: old.Name, Type: old.Type,
 		Request: requestKey(c, "retry:"+run, key), RetryOf: run,
 	}
-	a, err := e.admit(ctx, RunRequest{Target: old.Target, Request: again.Request, At: now}, again, plan, 0)
+	timeout := time.Duration(0)
+	if !old.Deadline.IsZero() {
+		timeout = old.Deadline.Sub(old.Created)
+	}
+	a, err := e.admit(ctx, RunRequest{Target: old.Target, Request: again.Request, At: now}, again, plan, timeout)
 	if err != nil {
 		return old, err
 	}

@@ -11,12 +11,14 @@ import (
 )
 
 // CreateTrigger checks and stores a trigger without targets and returns it
-// complete. A simple schedule without a start begins now. Invalid, Exists.
+// complete. A simple schedule without a start begins when the first target is
+// bound: slots before that could fire nothing. Invalid, Exists.
 func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigger, error) {
 	if err := e.newMeta(ctx, "trigger", &t.Meta); err != nil {
 		return t, err
 	}
 	t.Revision, t.Targets, t.Deleted, t.Next = 1, nil, time.Time{}, time.Time{}
+	t.Floating = floating(t)
 	s, err := compile(&t, t.Created)
 	if err != nil {
 		return t, err
@@ -24,9 +26,9 @@ func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	// A schedule without a start begins with the millisecond it is made in.
 	next, ok := s.Next(t.Created.Truncate(time.Millisecond).Add(-1))
 	if !ok {
-		return t, core.InvalidField("schedule", "stopTime has been passed: the schedule has no slot left; give a later end or start")
+		return t, core.InvalidField("schedule", "the schedule has no slot left (stopTime has been passed); give a later end or start")
 	}
-	if t.Enabled {
+	if t.Enabled && !t.Floating {
 		t.Next = next
 	}
 	if err := e.store.PutTrigger(ctx, t, time.Time{}, false, nil, nil); err != nil {
@@ -35,6 +37,10 @@ func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	e.events.RingTrigger(t.UUID)
 	t.Version = 1
 	return t, nil
+}
+
+func floating(t core.Trigger) bool {
+	return t.Schedule.Kind == schedule.Simple && t.Schedule.Start.IsZero() && len(t.Targets) == 0
 }
 
 // compile checks a trigger's schedule and policies. It resolves what is left
@@ -105,29 +111,72 @@ func (e *Engine) changeTrigger(ctx context.Context, old core.Trigger, change fun
 	if err != nil {
 		return t, err
 	}
+	float := floating(t)
 	s, err := compile(&t, now)
 	if err != nil {
 		return t, err
 	}
 	t.Updated = now.UTC()
+	if t.Schedule != old.Schedule {
+		t.Floating = float
+	}
 	if t.Schedule == old.Schedule && t.Enabled == old.Enabled && t.Misfire == old.Misfire {
 		return t, e.store.PutTrigger(ctx, t, old.Next, false, nil, nil)
 	}
+	return e.reschedule(ctx, old, t, s, now)
+}
+
+// reschedule writes a trigger under its next revision, which begins strictly
+// behind the slots of the old one.
+func (e *Engine) reschedule(ctx context.Context, old, t core.Trigger, s *schedule.Schedule, now time.Time) (core.Trigger, error) {
 	entries, err := settle(old, now)
 	if err != nil {
 		return t, err
 	}
+	last, err := e.lastSlot(ctx, old.UUID, entries)
+	if err != nil {
+		return t, err
+	}
+	begin := now
+	if t.Schedule.Kind == schedule.Simple && t.Schedule.Start.Equal(now.Truncate(time.Millisecond)) {
+		begin = t.Schedule.Start.Add(-1) // it was left open: the first slot is now
+	}
+	if last.After(begin) {
+		begin = last
+	}
 	t.Revision++
 	t.Next = time.Time{}
-	next, ok := s.Next(now)
+	next, ok := s.Next(begin)
 	if !ok && t.Schedule != old.Schedule {
-		return t, core.InvalidField("schedule", "stopTime has been passed: the schedule has no slot left; give a later end or start")
+		return t, core.InvalidField("schedule", "the schedule has no slot left (stopTime has been passed); give a later end or start")
 	}
-	if t.Enabled {
+	if t.Enabled && !t.Floating {
 		t.Next = next
 	}
 	return t, e.store.PutTrigger(ctx, t, old.Next, true, entries, nil)
 }
+
+// lastSlot gives the last slot that the ledger, and entries to be added to it,
+// cover. It may lie in the future of the store's clock, where the clock of the
+// process that published it is ahead.
+func (e *Engine) lastSlot(ctx context.Context, trigger string, entries []core.LedgerEntry) (time.Time, error) {
+	const recent = 100 // fires by hand among them count for nothing
+	known, err := e.store.Ledger(ctx, trigger, time.Time{}, time.Time{}, 0, recent)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var last time.Time
+	for _, l := range append(known, entries...) {
+		if !l.Manual && l.To.After(last) {
+			last = l.To
+		}
+	}
+	return last, nil
+}
+
+// mostSettled is about how many entries one change of a trigger writes. Slots
+// beyond that are missed.
+const mostSettled = 10_000
 
 // settle accounts for the slots of a trigger up to now as its own process would:
 // those to fire are entries published and undecided, which the trigger's
@@ -142,8 +191,12 @@ func settle(t core.Trigger, now time.Time) ([]core.LedgerEntry, error) {
 	}
 	var out []core.LedgerEntry
 	next := t.Next
-	for !next.IsZero() && !next.After(now) && len(out) < 10_000 {
-		done := schedule.Settle(s, t.Misfire, next, now, 256)
+	for !next.IsZero() && !next.After(now) {
+		policy := t.Misfire
+		if len(out) >= mostSettled {
+			policy = schedule.Misfire{Policy: schedule.Skip, Threshold: 1}
+		}
+		done := schedule.Settle(s, policy, next, now, 256)
 		out = append(out, Entries(t, s, done, now)...)
 		next = done.Next
 	}
@@ -279,7 +332,8 @@ func (e *Engine) Bind(ctx context.Context, trigger string, target core.Target, f
 	if err != nil {
 		return bound, finalStale(err)
 	}
-	e.settleLater(ctx, e.store.SetLink(ctx, target, trigger, true))
+	// Not only noted: the target may have been deleted meanwhile.
+	e.settleLater(ctx, e.SettleLink(ctx, target, trigger))
 	e.events.RingTrigger(trigger)
 	if !fireNow {
 		return bound, nil
@@ -315,6 +369,11 @@ func (e *Engine) bind(ctx context.Context, t core.Trigger, target core.Target) (
 	if err != nil {
 		return core.Binding{}, err
 	}
+	begins := t.Floating
+	if begins {
+		t.Schedule.Start, t.Floating = now.Truncate(time.Millisecond), false
+		t.Revision++
+	}
 	s, err := t.Schedule.Compile()
 	if err != nil {
 		return core.Binding{}, scheduleError("schedule", err)
@@ -327,7 +386,10 @@ func (e *Engine) bind(ctx context.Context, t core.Trigger, target core.Target) (
 	}
 	b := core.Binding{Target: target, Ref: id.New(), Added: now.UTC()}
 	t.Targets = append(t.Targets[:len(t.Targets):len(t.Targets)], b)
-	return b, e.store.PutTrigger(ctx, t, time.Time{}, false, nil, nil)
+	if begins && t.Enabled {
+		t.Next, _ = s.Next(t.Schedule.Start.Add(-1))
+	}
+	return b, e.store.PutTrigger(ctx, t, time.Time{}, begins, nil, []core.Target{target})
 }
 
 // Unbind frees a target from a trigger; ok is false when it was not bound.

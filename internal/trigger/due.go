@@ -152,13 +152,18 @@ func (p *Process) publish(ctx context.Context, plans []plan, now time.Time) bool
 	for from := 0; from < len(fires); from += message {
 		part := fires[from:min(from+message, len(fires))]
 		if err := p.bus.PublishFires(ctx, part); err != nil {
+			if !p.outage.lasts() {
+				p.log.WarnContext(ctx, "fires wait for NATS", "count", len(fires)-from, "err", err)
+			}
 			p.outage.begin(now)
-			p.log.WarnContext(ctx, "fires wait for NATS", "count", len(fires)-from, "err", err)
 			return false
 		}
 		if p.meter.Published != nil {
 			p.meter.Published(len(part), time.Since(part[0].Slot))
 		}
+	}
+	if p.outage.lasts() {
+		p.log.InfoContext(ctx, "fires are published again", "after", now.Sub(p.outage.since).Round(time.Millisecond))
 	}
 	p.outage.end(now)
 	return true

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/pkg/executor"
+	"github.com/takt-dev/takt/pkg/executor/excerpt"
 )
 
 const (
@@ -26,7 +28,8 @@ const (
 
 // An attempt is an execution under way.
 type attempt struct {
-	cancel context.CancelCauseFunc
+	cancel   context.CancelCauseFunc
+	released bool // told to stop since others take the step over; guarded by Worker.mu
 }
 
 var errStepElsewhere = core.Errorf(core.Stale, "the step was dispatched elsewhere")
@@ -138,6 +141,9 @@ func (w *Worker) attempt(d core.Dispatch, b core.Begun, ended chan struct{}) err
 		return w.record(d, func(ctx context.Context) error { return w.engine.Release(ctx, d, w.self.ID) })
 	}
 	o := outcome(ctx, res, err)
+	if err != nil {
+		w.log.WarnContext(ctx, "attempt ended", "run", d.Run, "step", d.Step, "attempt", b.Attempt, "job", b.Step.Job, "state", o.State, "reason", short(o.Reason))
+	}
 	if w.meter.Ended != nil {
 		w.meter.Ended(b.Step.Type, o.State, time.Since(began))
 	}
@@ -211,10 +217,19 @@ func call(ctx context.Context, ex executor.Executor, a executor.Attempt) (r resu
 	return result{res, err}
 }
 
+// short gives the beginning of a text, for the log.
+func short(text string) string {
+	text, cut := excerpt.Head([]byte(text), 500)
+	if cut {
+		text += " …"
+	}
+	return text
+}
+
 func outcome(ctx context.Context, res executor.Result, err error) core.Outcome {
 	o := core.Outcome{State: core.AttemptSucceeded, ExitCode: res.ExitCode, Output: res.Output}
 	if len(o.Output) > maxOutput {
-		o.Output = o.Output[:maxOutput]
+		o.Output = strings.ToValidUTF8(o.Output[:maxOutput], "")
 	}
 	if err == nil {
 		return o

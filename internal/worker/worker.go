@@ -190,11 +190,16 @@ func (w *Worker) wait(most time.Duration) bool {
 func (w *Worker) releaseAll(ctx context.Context, why string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	released := 0
 	for _, a := range w.running {
-		a.cancel(executor.ErrReleased)
+		if !a.released {
+			a.released = true
+			a.cancel(executor.ErrReleased)
+			released++
+		}
 	}
-	if len(w.running) > 0 {
-		w.log.WarnContext(ctx, "attempts released", "count", len(w.running), "why", why)
+	if released > 0 {
+		w.log.WarnContext(ctx, "attempts released", "count", released, "why", why)
 	}
 }
 

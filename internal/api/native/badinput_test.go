@@ -127,7 +127,7 @@ func TestBadInput(t *testing.T) {
 			invalid("schedule.interval", `interval field "500ms": must be whole seconds, at least 1s`)},
 		{"an end that is past", "POST", "/triggers",
 			`{"name":"x","schedule":{"kind":"simple","interval":"1m","start":"2001-01-01T00:00:00Z","end":"2001-01-02T00:00:00Z"}}`,
-			invalid("schedule", "stopTime has been passed: the schedule has no slot left; give a later end or start")},
+			invalid("schedule", "the schedule has no slot left (stopTime has been passed); give a later end or start")},
 		{"misfire", "POST", "/triggers", `{"name":"x","schedule":{"kind":"simple","interval":"1m"},"misfire":{"policy":"panic"}}`,
 			invalid("misfire.policy", `policy field "panic": must be fire_once_now, skip or fire_all`)},
 		{"overlap", "POST", "/triggers", `{"name":"x","schedule":{"kind":"simple","interval":"1m"},"overlap":{"policy":"queue"}}`,

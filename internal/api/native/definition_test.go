@@ -147,13 +147,23 @@ func TestTriggerLife(t *testing.T) {
 
 // A simple schedule without a start begins when it is made, and its first slot is
 // that instant: with one repeat it fires once.
-func TestSimpleTriggerWithoutStartHasItsFirstSlotNow(t *testing.T) {
+// A simple schedule without a start begins when there is something to fire: its
+// one slot must not pass while nothing is bound.
+func TestSimpleTriggerWithoutStartBeginsWithItsFirstTarget(t *testing.T) {
 	e := start(t, native.Options{})
-	for i := range 5 { // the fault depends on the fraction of a millisecond
+	e.alive()
+	g := e.group("g", e.job("j"))
+	for i := range 5 { // with another fraction of a millisecond each time
 		var made native.Trigger
 		e.admin().post("/triggers", `{"name":"once","schedule":{"kind":"simple","interval":"1h","repeat":1}}`).want(201).read(&made)
-		if !made.Next.Equal(made.Schedule.Start) {
-			t.Errorf("trigger %d: next slot %v, want the start %v", i, made.Next, made.Schedule.Start)
+		if !made.Next.IsZero() {
+			t.Errorf("trigger %d has the slot %v before anything is bound", i, made.Next)
+		}
+		e.admin().post("/triggers/"+made.UUID+"/targets", native.NewBinding{Kind: core.GroupTarget, UUID: g.UUID}).want(201)
+		var bound native.Trigger
+		e.admin().get("/triggers/" + made.UUID).want(200).read(&bound)
+		if !bound.Next.Equal(bound.Schedule.Start) || bound.Schedule.Start.Before(made.Schedule.Start) {
+			t.Errorf("trigger %d: next slot %v after binding, want the start %v", i, bound.Next, bound.Schedule.Start)
 		}
 	}
 }

@@ -71,7 +71,12 @@ func problemOf(err error) Problem {
 // stream, it only logs.
 func (a *API) fail(c *gin.Context, err error) {
 	p := problemOf(err)
-	if p.Status == http.StatusInternalServerError && !errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) && c.Request.Context().Err() != nil {
+		// The client has gone; nobody reads the answer. nginx's number for it.
+		c.AbortWithStatus(499)
+		return
+	}
+	if p.Status == http.StatusInternalServerError {
 		a.log.ErrorContext(c.Request.Context(), "request failed", "method", c.Request.Method, "route", c.FullPath(), "err", err)
 	}
 	c.Abort()
