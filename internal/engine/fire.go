@@ -58,7 +58,7 @@ func (e *Engine) decideTargets(ctx context.Context, f core.FireID, t core.Trigge
 			continue
 		}
 		a, err := e.Start(ctx, RunRequest{
-			Target: b.Target, Request: "fire:" + f.String() + ":" + b.UUID, Trigger: f.Trigger, Fire: f, Overlap: t.Overlap, At: f.Slot,
+			Target: b.Target, Request: fireRequest(f, b.UUID), Trigger: f.Trigger, Fire: f, Overlap: t.Overlap, At: f.Slot,
 		})
 		switch {
 		case core.Is(err, core.NotFound):
@@ -83,6 +83,9 @@ func (e *Engine) decideTargets(ctx context.Context, f core.FireID, t core.Trigge
 	return nil
 }
 
+// fireRequest names the request for the run that a fire becomes for a target.
+func fireRequest(f core.FireID, target string) string { return "fire:" + f.String() + ":" + target }
+
 func decisionOf(w core.AdmitWord) core.Decision {
 	switch w {
 	case core.AdmitStarted:
@@ -103,9 +106,10 @@ func better(a, b core.Decision) core.Decision {
 	return b
 }
 
-// GiveUp decides a fire as failed after too many tries.
+// GiveUp decides a fire as failed after too many tries. Runs that it became for
+// some of its targets stand, and the ledger tells of them.
 func (e *Engine) GiveUp(ctx context.Context, f core.FireID, reason string) error {
-	_, entry, open, known, err := e.store.Lookup(ctx, f)
+	t, entry, open, known, err := e.store.Lookup(ctx, f)
 	if err != nil || !known || !open {
 		return err
 	}
@@ -115,6 +119,15 @@ func (e *Engine) GiveUp(ctx context.Context, f core.FireID, reason string) error
 			return err
 		}
 		entry = publishedEntry(f, now)
+	}
+	for _, b := range t.Targets {
+		a, ok, err := e.store.Decision(ctx, b.UUID, fireRequest(f, b.UUID))
+		if err != nil {
+			return err
+		}
+		if ok && a.Run != "" {
+			entry.Runs = append(entry.Runs, a.Run)
+		}
 	}
 	entry.Decision, entry.Reason = core.Failed, reason
 	_, err = e.store.Decide(ctx, f, entry)

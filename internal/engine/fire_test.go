@@ -276,6 +276,25 @@ func TestGiveUp(t *testing.T) {
 	}
 }
 
+// TestGiveUpTellsOfTheRunsThereAre gives a fire up that became a run for one of its
+// targets: the ledger must not hide it.
+func TestGiveUpTellsOfTheRunsThereAre(t *testing.T) {
+	h := newHouse(t)
+	tr := h.trigger("t", everySecond(), "")
+	h.bind(tr, ofJob(h.job("a")))
+	h.bind(tr, ofJob(h.job("b")))
+	f := h.due(tr)
+	h.faults.then("Admit", func() { h.faults.die("Admit") })
+	if _, err := h.eng.DecideFire(t.Context(), f); err == nil {
+		t.Fatal("the second target cannot have been started")
+	}
+	h.ok(h.eng.GiveUp(t.Context(), f, "failed 20 times"))
+	runs := h.runs(core.RunFilter{Trigger: tr.UUID})
+	if l := h.ledger(tr.UUID); len(runs) != 1 || l[0].Decision != core.Failed || !slices.Equal(l[0].Runs, []string{runs[0].ID}) {
+		t.Errorf("got %d runs and %+v", len(runs), l)
+	}
+}
+
 func TestFireNow(t *testing.T) {
 	h := newHouse(t)
 	tr := h.trigger("t", yearly(), "")

@@ -198,6 +198,11 @@ func (f *faults) Enroll(ctx context.Context, group string, jobs []string, most i
 	return f.do("Enroll", func() error { return f.Store.Enroll(ctx, group, jobs, most) })
 }
 
+func (f *faults) Admit(ctx context.Context, a core.Admission) (got core.Admitted, err error) {
+	err = f.do("Admit", func() (err error) { got, err = f.Store.Admit(ctx, a); return err })
+	return got, err
+}
+
 func (f *faults) Decide(ctx context.Context, id core.FireID, e core.LedgerEntry) (ok bool, err error) {
 	err = f.do("Decide", func() (err error) { ok, err = f.Store.Decide(ctx, id, e); return err })
 	return ok, err

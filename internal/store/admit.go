@@ -202,7 +202,7 @@ func (s *Store) Cancel(ctx context.Context, run, reason string, end core.RunStat
 		letter, timer = "t", "deadline|"+run
 	}
 	for first := true; ; first = false {
-		r, err := s.call(ctx, cancelScript, home, run, reason, letter, timer)
+		r, err := s.call(ctx, cancelScript, home, run, clean(reason), letter, timer)
 		if err != nil {
 			return false, eff, unavailable("cancel run "+run, err)
 		}

@@ -1,8 +1,10 @@
 package store_test
 
 import (
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/id"
@@ -63,6 +65,17 @@ func TestCancel(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestALongReasonForACancel(t *testing.T) {
+	w := newWorld(t, store.Options{})
+	run, _ := w.start("A", w.group("G"), 2, core.OverlapAllow)
+	_, _, err := w.store.Cancel(t.Context(), run, strings.Repeat("why|\n", 5000)+"\xff", core.RunCanceled)
+	w.ok(err)
+	w.check()
+	if got := w.run(run).Reason; len(got) > 4200 || !strings.HasPrefix(got, "why|\nwhy|") || !utf8.ValidString(got) {
+		t.Errorf("got %d bytes", len(got))
 	}
 }
 

@@ -118,10 +118,10 @@ func (s *Store) Undecided(ctx context.Context, partition int, before time.Time) 
 func (s *Store) Ledger(ctx context.Context, trigger string, from, to time.Time, skip, limit int) ([]core.LedgerEntry, error) {
 	low, high := "-inf", "+inf"
 	if !from.IsZero() {
-		low = strconv.FormatInt(from.UnixMilli(), 10)
+		low = strconv.FormatInt(millisFrom(from), 10)
 	}
 	if !to.IsZero() {
-		high = "(" + strconv.FormatInt(to.UnixMilli(), 10)
+		high = "(" + strconv.FormatInt(millisFrom(to), 10)
 	}
 	home := s.triggerHome(trigger)
 	ids, err := s.rdb.ZRevRangeByScore(ctx, home+":led:"+trigger, &redis.ZRangeBy{Min: low, Max: high, Offset: int64(skip), Count: int64(limit)}).Result()
@@ -217,7 +217,7 @@ func decodeEntry(id, row string) (core.LedgerEntry, error) {
 		Runs: split(f[8]), Only: split(f[9]),
 	}
 	if fired := e.Decision != core.Missed && e.Decision != core.Merged; fired && !e.Manual {
-		e.Lateness = max(e.Published.Sub(e.From), e.Decided.Sub(e.From))
+		e.Lateness = max(0, e.Published.Sub(e.From), e.Decided.Sub(e.From))
 	}
 	return e, nil
 }

@@ -392,6 +392,7 @@ func TestLedgerPages(t *testing.T) {
 		{"the last page", time.Time{}, time.Time{}, 6, 5, []int{3, 2, 1}},
 		{"behind it", time.Time{}, time.Time{}, 9, 5, nil},
 		{"from, inclusive, to, exclusive", slot(3), slot(6), 0, 9, []int{5, 4, 3}},
+		{"from and to, to the nanosecond", slot(3).Add(1), slot(6).Add(1), 0, 9, []int{6, 5, 4}},
 		{"an empty span", slot(20), slot(30), 0, 9, nil},
 	} {
 		var got []int

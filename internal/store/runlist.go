@@ -30,10 +30,14 @@ func (s *Store) ListRuns(ctx context.Context, f core.RunFilter) (core.RunPage, e
 	if at.stamp == 0 {
 		at.stamp = 1 << 52
 		if !f.Before.IsZero() {
-			at.stamp = f.Before.UnixMilli()
+			at.stamp = millisFrom(f.Before)
 		}
 	}
-	merge := &indexMerge{store: s, keys: s.indexKeys(f), low: strconv.FormatInt(millis(f.After), 10), page: min(limit+1, 200)}
+	low := int64(0)
+	if !f.After.IsZero() {
+		low = millisFrom(f.After)
+	}
+	merge := &indexMerge{store: s, keys: s.indexKeys(f), low: strconv.FormatInt(low, 10), page: min(limit+1, 200)}
 	page := core.RunPage{}
 	for scanned := 0; scanned < maxScan; {
 		refs, err := merge.next(ctx, &at)

@@ -137,6 +137,8 @@ func TestListRuns(t *testing.T) {
 		{"created in between", core.RunFilter{After: h.runs[300].Created, Before: some.Created}, func(r core.Run) bool {
 			return r.Created.Before(some.Created) && !r.Created.Before(h.runs[300].Created)
 		}},
+		{"created before, to the nanosecond", core.RunFilter{Before: some.Created.Add(1)}, func(r core.Run) bool { return !r.Created.After(some.Created) }},
+		{"created from then on, to the nanosecond", core.RunFilter{After: some.Created.Add(1)}, func(r core.Run) bool { return r.Created.After(some.Created) }},
 		{"of a target that has none", core.RunFilter{Target: id.New()}, func(core.Run) bool { return false }},
 	} {
 		for _, limit := range []int{7, 499, 1000} {
@@ -214,5 +216,26 @@ func TestRunsOfOnePartitionHaveDistinctStamps(t *testing.T) {
 		if got := w.run(run).Created.UnixMilli(); got != ahead+1+int64(i) {
 			t.Errorf("run %d: got the stamp %d, want %d", i, got, ahead+1+int64(i))
 		}
+	}
+}
+
+// TestAPageGivesUpLooking filters for what lies behind very many rows that do not
+// match: the page comes back short, with a cursor that leads on.
+func TestAPageGivesUpLooking(t *testing.T) {
+	w := newWorld(t, store.Options{Partitions: 1})
+	run, _ := w.start("A", w.group("G"), 1, core.OverlapAllow)
+	after := w.run(run).Created.UnixMilli()
+	rows := make([]redis.Z, 6000)
+	for i := range rows {
+		rows[i] = zAt(after+1+int64(i), w.store.NewRunID(w.idOf("G"), time.UnixMilli(after), itoa(i)))
+	}
+	w.ok(w.rdb.ZAdd(t.Context(), "takt:{p:0}:runs", rows...).Err())
+	first := must(w.store.ListRuns(t.Context(), core.RunFilter{Limit: 10}))(w)
+	if len(first.Runs) != 0 || first.Next == "" {
+		t.Fatalf("first page: got %d runs and the cursor %q, want a short page that leads on", len(first.Runs), first.Next)
+	}
+	second := must(w.store.ListRuns(t.Context(), core.RunFilter{Limit: 10, Cursor: first.Next}))(w)
+	if len(second.Runs) != 1 || second.Runs[0].ID != run || second.Next != "" {
+		t.Errorf("second page: got %+v", second)
 	}
 }

@@ -158,6 +158,10 @@ func millis(t time.Time) int64 {
 	return t.UnixMilli()
 }
 
+// millisFrom is the first whole millisecond that is not before t. As a bound of what
+// is stored, which is whole milliseconds, it parts the same as t does.
+func millisFrom(t time.Time) int64 { return millis(t.Add(time.Millisecond - 1)) }
+
 func fromMillis(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
