@@ -111,11 +111,6 @@ func TestDevKeepsItsHouse(t *testing.T) {
 	needRedis(t)
 	dir := t.TempDir()
 	first, stop := dev(t, "--dev-dir", dir)
-	// The promise is 2 s and a fifth of a second is usual; tests of other packages
-	// run beside this one.
-	if first.Took > 5*time.Second {
-		t.Errorf("ready after %s, want at most 2s on a quiet machine", first.Took)
-	}
 	c := signIn(t, first)
 	job, err := c.CreateJob(t.Context(), client.NewJob{Type: "shellCommand", JobFields: client.JobFields{
 		Name: "forbidden", Parameters: map[string]string{"argv": `["/bin/sh","-c","true"]`, "stdin": "secret"},
@@ -127,6 +122,10 @@ func TestDevKeepsItsHouse(t *testing.T) {
 		t.Fatal(err)
 	}
 	second, _ := dev(t, "--dev-dir", dir)
+	// Tests of other packages run beside this one, so the better of two starts counts.
+	if took := min(first.Took, second.Took); took > 2*time.Second {
+		t.Errorf("ready after %s, want at most 2s", took)
+	}
 	if second.Password != first.Password {
 		t.Errorf("the password changed from %q to %q", first.Password, second.Password)
 	}

@@ -58,11 +58,20 @@ func TestKilledWorker(t *testing.T) {
 				t.Fatal(err)
 			}
 			at := h.killed(died)
-			h.worker("survivor", 4, noop)
+			survivor, _ := h.worker("survivor", 4, noop)
 			r = h.await(r.ID, elsewhere)
 			wantOnce(t, h, r, 1, at)
 			steps, err := h.eng.Steps(h.ctx, r.ID)
 			if err != nil {
+				t.Fatal(err)
+			}
+			// The queue brings the message of the dead worker again when its lease has
+			// lapsed; what is finished must not be executed by it.
+			again := core.Dispatch{Run: r.ID, Step: 0, Fence: steps[0].Fence}
+			if err := survivor.Handle(h.ctx, again); err != nil {
+				t.Errorf("the message brought again: %v", err)
+			}
+			if steps, err = h.eng.Steps(h.ctx, r.ID); err != nil {
 				t.Fatal(err)
 			}
 			got := steps[0].Attempts
