@@ -22,6 +22,7 @@ Usage: takt <command> [flags]
 
   dev      run api, worker and trigger in one process, with a Redis and a NATS of its own
   demo     start dev in a temporary folder, run a real group through REST, print its history
+  doctor   look at a deployment and say what to mend
   cron     print the next fires of a cron expression
   version  print the version
 
@@ -42,6 +43,8 @@ func Main(ctx context.Context, args, environ []string, s Streams) int {
 		return report(s, Demo(ctx, args[1:], environ, s))
 	case "cron":
 		return Cron(ctx, args[1:], s.In, s.Out, s.Err)
+	case "doctor":
+		return Doctor(ctx, args[1:], environ, s)
 	case "version", "--version":
 		fmt.Fprintln(s.Out, "takt", process.Version)
 		return exitOK

@@ -71,7 +71,6 @@ type Begun struct {
 	Attempt  int
 	Failures int
 	Step     PlannedStep
-	Run      Run // only what was fixed at its admission
 	Now      time.Time
 }
 

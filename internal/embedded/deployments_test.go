@@ -3,7 +3,9 @@ package embedded_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/url"
 	"os"
@@ -23,7 +25,12 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/takt-dev/takt/internal/config"
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/doctor"
+	"github.com/takt-dev/takt/internal/events"
+	"github.com/takt-dev/takt/internal/queue"
 	"github.com/takt-dev/takt/internal/redisconn"
+	"github.com/takt-dev/takt/internal/store"
 	"github.com/takt-dev/takt/internal/testenv"
 )
 
@@ -249,6 +256,61 @@ func TestRedisUsersMayDoTheirWorkAndNoMore(t *testing.T) {
 			t.Errorf("user %s was let in", user)
 		}
 	}
+}
+
+// Every process writes its card; the api's user may look at everything that takt
+// doctor looks at.
+func TestRedisUsersMayWriteCardsAndTheDoctorReads(t *testing.T) {
+	socket := startDeployedRedis(t)
+	ctx := t.Context()
+	api, err := store.Open(ctx, as(t, "api", socket), store.Options{Partitions: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range users {
+		s := store.New(as(t, user, socket), store.Options{})
+		if _, err := s.Now(ctx); err != nil {
+			t.Errorf("time as %s: %v", user, err)
+		}
+		if err := s.PutCard(ctx, core.Card{ID: user, Role: user}); err != nil {
+			t.Errorf("write a card as %s: %v", user, err)
+		}
+	}
+	if cards, err := api.Cards(ctx); err != nil || len(cards) != len(users) {
+		t.Errorf("cards as api = %+v, %v, want one of each process", cards, err)
+	}
+	for _, user := range users {
+		if err := store.New(as(t, user, socket), store.Options{}).DropCard(ctx, user); err != nil {
+			t.Errorf("remove a card as %s: %v", user, err)
+		}
+	}
+	report := doctor.Examine(ctx, doctor.Sources{
+		Redis:   func(ctx context.Context) []redisconn.Finding { return redisconn.Doctor(ctx, as(t, "api", socket)) },
+		Records: api, Queues: queue.NewClient(as(t, "api", socket)), Stream: deployedBus(t, startDeployedNATS(t)),
+	})
+	var told []string
+	for _, f := range report.Quiet().Findings {
+		told = append(told, fmt.Sprintf("%s/%s", f.Place, f.Check))
+	}
+	// CONFIG is nobody's, so appendfsync cannot be read; no process runs here.
+	want := []string{"redis/persistence", "processes/api shards", "processes/trigger shards", "processes/workers"}
+	if !slices.Equal(told, want) {
+		t.Errorf("the doctor as api tells %q, want %q\n%+v", told, want, report.Quiet().Findings)
+	}
+}
+
+// deployedBus is the api's connection to NATS, with the stream made.
+func deployedBus(t *testing.T, address string) *events.Bus {
+	t.Helper()
+	bus, err := events.Connect(events.Options{
+		URLs: []string{"nats://" + address}, Auth: []nats.Option{nats.UserInfo("api", passwordOf("api"))}, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(bus.Close)
+	testenv.Eventually(t, 10*time.Second, func() error { return bus.EnsureStream(t.Context()) })
+	return bus
 }
 
 func TestAsynqWorksForTheRedisUsers(t *testing.T) {

@@ -37,22 +37,30 @@ const (
 
 // EnsureStream makes or updates the fire stream and its consumer.
 func (b *Bus) EnsureStream(ctx context.Context) error {
-	_, err := b.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: Stream, Subjects: []string{firesSubject}, Storage: jetstream.FileStorage, Replicas: b.streamReplicas(ctx),
-		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxAge: maxAge, Duplicates: duplicates,
-		MaxBytes: 1 << 30, Description: "slots of triggers on their way to the dispatchers",
-	})
+	_, err := b.js.CreateOrUpdateStream(ctx, streamConfig(b.streamReplicas(ctx)))
 	if err != nil {
 		return core.Wrap(core.Unavailable, err, "the fire stream cannot be made")
 	}
-	_, err = b.js.CreateOrUpdateConsumer(ctx, Stream, jetstream.ConsumerConfig{
-		Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, MaxAckPending: 1024,
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-	})
+	_, err = b.js.CreateOrUpdateConsumer(ctx, Stream, consumerConfig())
 	if err != nil {
 		return core.Wrap(core.Unavailable, err, "the consumer of the fire stream cannot be made")
 	}
 	return nil
+}
+
+func streamConfig(replicas int) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: Stream, Subjects: []string{firesSubject}, Storage: jetstream.FileStorage, Replicas: replicas,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew, MaxAge: maxAge, Duplicates: duplicates,
+		MaxBytes: 1 << 30, Description: "slots of triggers on their way to the dispatchers",
+	}
+}
+
+func consumerConfig() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: consumer, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxDeliver: -1, MaxAckPending: 1024,
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+	}
 }
 
 // streamReplicas chooses the replicas of the stream. Unless it is configured the

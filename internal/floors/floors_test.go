@@ -19,7 +19,7 @@ var floors = [][]string{
 	1: {"internal/core", "pkg/executor/excerpt", "pkg/executor/executortest"},
 	2: {},
 	3: {"internal/engine", "internal/auth", "internal/store", "internal/queue", "internal/events", "internal/executor/httpreq", "internal/executor/shell", "internal/executor/natsreq"},
-	4: {"internal/api/native", "internal/api/zstack", "internal/api/console", "internal/worker", "internal/trigger", "internal/dispatch"},
+	4: {"internal/api/native", "internal/api/zstack", "internal/api/console", "internal/worker", "internal/trigger", "internal/dispatch", "internal/doctor"},
 	5: {"internal/server", "internal/embedded", "pkg/client"},
 	6: {"internal/process"},
 	7: {"internal/cli", "pkg/takt"},
@@ -27,7 +27,7 @@ var floors = [][]string{
 }
 
 // beside are packages that stand outside the house: tests' own, and examples.
-var beside = []string{"internal/testenv", "internal/e2e", "examples/"}
+var beside = []string{"internal/testenv", "internal/e2e", "internal/chaos", "internal/chaos/", "examples/"}
 
 // homes says where a technology is known. What is not listed may be used by
 // nobody in the house. "" stands for the packages of a technology's home.

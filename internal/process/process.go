@@ -71,6 +71,7 @@ func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger,
 		b.close()
 		return nil, err
 	}
+	b.keepCard(ctx)
 	return b, nil
 }
 
@@ -102,14 +103,12 @@ func (b *base) openBlocking(ctx context.Context) (redis.UniversalClient, error) 
 	return rdb, err
 }
 
-// queueClient makes the client that sends dispatches: what goroutines send at the
-// same time travels together.
+// queueClient makes the client that sends dispatches.
 func (b *base) queueClient(ctx context.Context) (*queue.Client, error) {
 	rdb, err := b.openRedis(ctx)
 	if err != nil {
 		return nil, err
 	}
-	rdb.AddHook(redisconn.NewBatcher(rdb))
 	b.closers = append(b.closers, rdb.Close)
 	return queue.NewClient(rdb), nil
 }

@@ -10,8 +10,20 @@ import (
 	"github.com/takt-dev/takt/internal/trigger"
 )
 
+// TriggerOptions are what a test of faults wants otherwise than the trigger
+// command.
+type TriggerOptions struct {
+	// Clock is the wall clock by which slots are due; nil = time.Now.
+	Clock func() time.Time
+}
+
 // Trigger runs a trigger process until ctx ends.
 func Trigger(ctx context.Context, cfg config.Trigger, log *slog.Logger) error {
+	return TriggerWith(ctx, cfg, log, TriggerOptions{})
+}
+
+// TriggerWith is Trigger with options.
+func TriggerWith(ctx context.Context, cfg config.Trigger, log *slog.Logger, o TriggerOptions) error {
 	b, err := open(ctx, "trigger", cfg.Shared, log, store.Options{}, nil)
 	if err != nil {
 		return err
@@ -22,7 +34,7 @@ func Trigger(ctx context.Context, cfg config.Trigger, log *slog.Logger) error {
 	}
 	m := b.metrics
 	p := trigger.New(b.store, b.bus, trigger.Options{
-		Member: member(), Log: b.log,
+		Member: member(), Log: b.log, Clock: o.Clock,
 		Metrics: trigger.Metrics{
 			Published: func(n int, late time.Duration) {
 				m.FiresPublished.Add(float64(n))

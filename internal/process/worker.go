@@ -82,7 +82,8 @@ func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *sl
 	}
 	srv, err := queue.Listen(queue.ServerOptions{
 		Open:   func() (redis.UniversalClient, error) { return b.openRedis(ctx) },
-		Queues: queues, Slots: cfg.Slots, Dequeuers: cfg.Dequeuers, Drain: time.Second, Bell: bell, Log: b.log,
+		Queues: queues, Slots: cfg.Slots, Dequeuers: cfg.Dequeuers, Drain: time.Second, Bell: bell,
+		Took: w.Took, GaveBack: w.GaveBack, Log: b.log,
 	}, w.Handle)
 	if err != nil {
 		return err

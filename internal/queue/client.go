@@ -13,13 +13,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/redisconn"
 )
 
 // TaskType is the type of every task, as the dashboard shows it.
@@ -29,61 +30,59 @@ const TaskType = "takt:dispatch"
 // asynq must never be the one to end it.
 const beyond = 90 * time.Second
 
-// senders bounds the goroutines of one Send; with a batching client their
-// commands travel together.
-const senders = 64
+// wave is how many dispatches travel at once.
+const wave = 500
 
 // A Client sends dispatches and looks into queues. It is safe for concurrent use.
 type Client struct {
 	rdb       redis.UniversalClient
+	fold      *redisconn.Fold
 	asynq     *asynq.Client
 	inspector *asynq.Inspector
 }
 
 // NewClient makes a Client on a Redis client that the caller closes.
 func NewClient(rdb redis.UniversalClient) *Client {
-	return &Client{rdb: rdb, asynq: asynq.NewClientFromRedisClient(rdb), inspector: asynq.NewInspectorFromRedisClient(rdb)}
+	rdb.AddHook(redisconn.Gathering{})
+	return &Client{rdb: rdb, fold: redisconn.NewFold(rdb), asynq: asynq.NewClientFromRedisClient(rdb), inspector: asynq.NewInspectorFromRedisClient(rdb)}
 }
 
 // Send puts dispatches into their queues. A dispatch that is there already was
 // sent before and is no error. When some could not be sent the first error is
-// returned; the others were.
+// returned; others may have been sent.
 func (c *Client) Send(ctx context.Context, ds []core.Dispatch) error {
-	if len(ds) == 1 {
-		return c.send(ctx, ds[0])
+	for part := range slices.Chunk(ds, wave) {
+		if err := c.sendWave(ctx, part); err != nil {
+			return core.Wrap(core.Unavailable, err, "the queue cannot take the dispatch now")
+		}
 	}
-	work := make(chan core.Dispatch)
-	errs := make(chan error, len(ds))
-	var wg sync.WaitGroup
-	for range min(senders, len(ds)) {
-		wg.Go(func() {
-			for d := range work {
-				if err := c.send(ctx, d); err != nil {
-					errs <- err
-				}
-			}
-		})
-	}
-	for _, d := range ds {
-		work <- d
-	}
-	close(work)
-	wg.Wait()
-	close(errs)
-	return <-errs
+	return nil
 }
 
-func (c *Client) send(ctx context.Context, d core.Dispatch) error {
+// sendWave has asynq enqueue the dispatches at once: one by one they would cost a
+// round trip each.
+func (c *Client) sendWave(ctx context.Context, ds []core.Dispatch) error {
+	g := &redisconn.Gather{}
+	gathering := g.Context(ctx)
+	for _, d := range ds {
+		if err := c.enqueue(gathering, d); err != nil {
+			return err
+		}
+	}
+	return g.Send(ctx, c.fold)
+}
+
+func (c *Client) enqueue(ctx context.Context, d core.Dispatch) error {
 	timeout := d.Timeout
 	if timeout == 0 {
 		timeout = core.MaxTimeout
 	}
 	_, err := c.asynq.EnqueueContext(ctx, asynq.NewTask(TaskType, []byte(d.ID())),
 		asynq.TaskID(d.ID()), asynq.Queue(d.Queue), asynq.MaxRetry(math.MaxInt32), asynq.Timeout(timeout+beyond))
-	if err == nil || errors.Is(err, asynq.ErrTaskIDConflict) {
+	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return nil
 	}
-	return core.Wrap(core.Unavailable, err, "the queue cannot take the dispatch now")
+	return err
 }
 
 // A Place is where a dispatch is.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -22,14 +25,27 @@ type ServerOptions struct {
 	Dequeuers int            // asynq servers; each is bound by round trips
 	Drain     time.Duration  // how long Close waits for handlers
 	Bell      *redisconn.Bell
-	Log       *slog.Logger
+	// Took is told of dispatches that were taken from a queue and wait here for
+	// their handlers, GaveBack of those that went back unhandled. Who says what it
+	// holds has to name them.
+	Took, GaveBack func(ids []string)
+	Log            *slog.Logger
 }
 
 // A Server takes dispatches from queues. It consists of several asynq servers.
 type Server struct {
-	servers []*asynq.Server
-	clients []redis.UniversalClient
-	bell    *redisconn.Bell
+	dequeuers []dequeuer
+	ends      *redisconn.Fold // of tasks, whichever dequeuer took them
+	bell      *redisconn.Bell
+	gaveBack  func(ids []string)
+	log       *slog.Logger
+}
+
+// A dequeuer is one asynq server with a client of its own.
+type dequeuer struct {
+	server   *asynq.Server
+	client   redis.UniversalClient
+	prefetch *redisconn.Prefetch
 }
 
 // A Handler carries a dispatch out. It returns nil when what became of it is
@@ -39,28 +55,50 @@ type Handler func(ctx context.Context, d core.Dispatch) error
 
 // Listen starts taking dispatches.
 func Listen(o ServerOptions, handle Handler) (*Server, error) {
-	s := &Server{bell: o.Bell}
+	quiet := func([]string) {}
+	if o.Took == nil {
+		o.Took = quiet
+	}
+	s := &Server{bell: o.Bell, gaveBack: o.GaveBack, log: o.Log}
+	if s.gaveBack == nil {
+		s.gaveBack = quiet
+	}
 	n := max(1, min(o.Dequeuers, o.Slots))
 	for i := range n {
-		rdb, err := o.Open()
-		if err != nil {
-			s.Close()
-			return nil, fmt.Errorf("connect dequeuer: %w", err)
-		}
-		s.clients = append(s.clients, rdb)
-		rdb.AddHook(o.Bell.Hook(len(o.Queues)))
 		slots := o.Slots / n
 		if i < o.Slots%n {
 			slots++
 		}
-		srv := asynq.NewServerFromRedisClient(rdb, config(o, slots, i == 0))
-		if err := srv.Start(taskHandler(handle, o.Log)); err != nil {
+		if err := s.add(o, slots, handle); err != nil {
 			s.Close()
-			return nil, fmt.Errorf("start dequeuer: %w", err)
+			return nil, err
 		}
-		s.servers = append(s.servers, srv)
 	}
 	return s, nil
+}
+
+// add starts one more dequeuer.
+func (s *Server) add(o ServerOptions, slots int, handle Handler) error {
+	rdb, err := o.Open()
+	if err != nil {
+		return fmt.Errorf("connect dequeuer: %w", err)
+	}
+	d := dequeuer{client: rdb, prefetch: &redisconn.Prefetch{
+		Client: rdb, Queues: slices.Collect(maps.Keys(o.Queues)), Slots: slots, Took: o.Took,
+	}}
+	rdb.AddHook(o.Bell.Hook(len(o.Queues)))
+	rdb.AddHook(d.prefetch)
+	if s.ends == nil {
+		s.ends = redisconn.NewFold(rdb)
+	}
+	rdb.AddHook(redisconn.Done{Fold: s.ends})
+	d.server = asynq.NewServerFromRedisClient(rdb, config(o, slots, len(s.dequeuers) == 0))
+	if err := d.server.Start(taskHandler(handle, d.prefetch.Done, o.Log)); err != nil {
+		_ = rdb.Close()
+		return fmt.Errorf("start dequeuer: %w", err)
+	}
+	s.dequeuers = append(s.dequeuers, d)
+	return nil
 }
 
 // config sets asynq up so that its own retry means only "could not record": one
@@ -85,8 +123,9 @@ func config(o ServerOptions, slots int, first bool) asynq.Config {
 	}
 }
 
-func taskHandler(handle Handler, log *slog.Logger) asynq.HandlerFunc {
+func taskHandler(handle Handler, done func(), log *slog.Logger) asynq.HandlerFunc {
 	return func(ctx context.Context, t *asynq.Task) error {
+		defer done()
 		d, err := core.ParseDispatch(string(t.Payload()))
 		if err != nil {
 			log.ErrorContext(ctx, "message dropped: it is not a dispatch", "err", err)
@@ -97,11 +136,30 @@ func taskHandler(handle Handler, log *slog.Logger) asynq.HandlerFunc {
 	}
 }
 
-// Stop takes no more dispatches; handlers go on.
+// giveBackWait bounds the return of what was taken and not handled.
+const giveBackWait = 2 * time.Second
+
+// Stop takes no more dispatches and returns those that no handler has to their
+// queues; handlers go on.
 func (s *Server) Stop() {
 	s.bell.Close()
-	for _, srv := range s.servers {
-		srv.Stop()
+	for _, d := range s.dequeuers {
+		d.server.Stop()
+	}
+	s.giveBack()
+}
+
+func (s *Server) giveBack() {
+	ctx, cancel := context.WithTimeout(context.Background(), giveBackWait)
+	defer cancel()
+	for _, d := range s.dequeuers {
+		ids, err := d.prefetch.GiveBack(ctx)
+		if err != nil {
+			s.log.WarnContext(ctx, "dispatches not given back, the reconciler sends them anew", "count", len(ids), "err", err)
+		}
+		if len(ids) > 0 {
+			s.gaveBack(ids)
+		}
 	}
 }
 
@@ -109,15 +167,14 @@ func (s *Server) Stop() {
 // asynq has taken and not handed out, and closes the connections.
 func (s *Server) Close() {
 	s.bell.Close()
-	done := make(chan struct{})
-	for _, srv := range s.servers {
-		go func() { srv.Shutdown(); done <- struct{}{} }()
+	var wg sync.WaitGroup
+	for _, d := range s.dequeuers {
+		wg.Go(d.server.Shutdown)
 	}
-	for range s.servers {
-		<-done
-	}
-	for _, c := range s.clients {
-		_ = c.Close()
+	wg.Wait()
+	s.giveBack()
+	for _, d := range s.dequeuers {
+		_ = d.client.Close()
 	}
 }
 

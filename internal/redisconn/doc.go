@@ -4,7 +4,10 @@
 //	Open        URL and TLS files → a client that has answered a PING
 //	Doctor      is this Redis fit to hold Takt's records?
 //	Bell        lets an asynq server sleep until there is work
-//	NewBatcher  lets commands of many goroutines share one pipeline
+//	Prefetch    lets one round trip of an asynq server bring several tasks
+//	Fold        group commit: what many goroutines ask of a script goes in one call
+//	Gather      lets asynq's client enqueue many tasks at once
+//	Done        folds the ends of tasks
 //
 // # URLs
 //

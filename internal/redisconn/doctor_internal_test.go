@@ -22,24 +22,29 @@ func severities(findings []Finding) map[string]Severity {
 }
 
 func TestDoctorOnRealServers(t *testing.T) {
-	fit := map[string]Severity{"version": OK, "memory": OK, "persistence": OK, "clock": OK, "scripts": OK, "shape": OK}
+	fit := map[string]Severity{
+		"version": OK, "memory": OK, "room": OK, "persistence": OK, "replicas": OK, "clock": OK, "latency": OK, "clients": OK, "scripts": OK, "shape": OK,
+	}
 	rows := []struct {
 		name    string
 		start   func(testing.TB) *testenv.RedisServer
-		set     [2]string // CONFIG SET
+		set     []string // CONFIG SET
 		changed map[string]Severity
 	}{
-		{"as takt starts it", testenv.DurableRedis, [2]string{}, nil},
-		{"no append-only file", testenv.Redis, [2]string{}, map[string]Severity{"persistence": Problem}},
-		{"everysec", testenv.DurableRedis, [2]string{"appendfsync", "everysec"}, map[string]Severity{"persistence": Warning}},
-		{"fsync no", testenv.DurableRedis, [2]string{"appendfsync", "no"}, map[string]Severity{"persistence": Problem}},
-		{"eviction", testenv.DurableRedis, [2]string{"maxmemory-policy", "allkeys-lru"}, map[string]Severity{"memory": Problem}},
+		{"as takt starts it", testenv.DurableRedis, nil, nil},
+		{"no append-only file", testenv.Redis, nil, map[string]Severity{"persistence": Problem}},
+		{"everysec", testenv.DurableRedis, []string{"appendfsync", "everysec"}, map[string]Severity{"persistence": Warning}},
+		{"fsync no", testenv.DurableRedis, []string{"appendfsync", "no"}, map[string]Severity{"persistence": Problem}},
+		{"eviction", testenv.DurableRedis, []string{"maxmemory-policy", "allkeys-lru"}, map[string]Severity{"memory": Problem}},
+		{"much room", testenv.DurableRedis, []string{"maxmemory", "1gb"}, nil},
+		{"full", testenv.DurableRedis, []string{"maxmemory", "1mb"}, map[string]Severity{"room": Problem}},
+		{"writes need a replica", testenv.DurableRedis, []string{"min-replicas-to-write", "1"}, map[string]Severity{"replicas": Problem, "scripts": OK}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			client := row.start(t).Client(t)
-			if row.set[0] != "" {
+			if row.set != nil {
 				if err := client.ConfigSet(t.Context(), row.set[0], row.set[1]).Err(); err != nil {
 					t.Fatal(err)
 				}
@@ -74,7 +79,10 @@ func TestDoctorOfALimitedUser(t *testing.T) {
 	options.Username, options.Password = "weak", "pw"
 	weak := redis.NewClient(&options)
 	defer weak.Close()
-	want := map[string]Severity{"version": Warning, "memory": Warning, "persistence": Warning, "clock": Problem, "scripts": Problem, "shape": OK}
+	want := map[string]Severity{
+		"version": Warning, "memory": Warning, "room": Warning, "persistence": Warning, "replicas": OK, "clock": Problem, "latency": OK,
+		"clients": OK, "scripts": Problem, "shape": OK,
+	}
 	if diff := cmp.Diff(want, severities(Doctor(t.Context(), weak))); diff != "" {
 		t.Errorf("Doctor (-want +got):\n%s", diff)
 	}
@@ -102,6 +110,18 @@ func TestDoctorVerdicts(t *testing.T) {
 		{"6.0", version(map[string]string{"redis_version": "6.0.16"}), Problem},
 		{"5", version(map[string]string{"redis_version": "5.9.9"}), Problem},
 		{"failed write", persistence(t.Context(), nil, map[string]string{"aof_enabled": "1", "aof_last_write_status": "err"}), Problem},
+		{"failed rewrite", persistence(t.Context(), nil, map[string]string{"aof_enabled": "1", "aof_last_bgrewrite_status": "err"}), Problem},
+		{"failed snapshot", persistence(t.Context(), nil, map[string]string{"aof_enabled": "1", "rdb_last_bgsave_status": "err"}), Problem},
+		{"slow fork", persistence(t.Context(), nil, map[string]string{"aof_enabled": "1", "latest_fork_usec": "700000"}), Warning},
+		{"half full", room(map[string]string{"used_memory": "50", "maxmemory": "100"}), OK},
+		{"getting full", room(map[string]string{"used_memory": "80", "maxmemory": "100"}), Warning},
+		{"few clients", clients(map[string]string{"connected_clients": "10", "maxclients": "100"}), OK},
+		{"many clients", clients(map[string]string{"connected_clients": "80", "maxclients": "100"}), Warning},
+		{"too many clients", clients(map[string]string{"connected_clients": "99", "maxclients": "100"}), Problem},
+		{"fast", slowness(time.Millisecond, time.Millisecond), OK},
+		{"slow now and then", slowness(60*time.Millisecond, time.Millisecond), Warning},
+		{"slower than leases bear", slowness(2*time.Second, time.Second), Problem},
+		{"replica behind", replicas(map[string]string{"connected_slaves": "1", "slave0": "ip=1,state=wait_bgsave", "min_slaves_good_slaves": "1"}), Warning},
 		{"no skew", skew(-30 * time.Millisecond), OK},
 		{"some skew", skew(-300 * time.Millisecond), Warning},
 		{"large skew", skew(3 * time.Second), Problem},

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,23 +28,44 @@ func (s *Store) Begin(ctx context.Context, d core.Dispatch, worker string) (core
 	if !ok {
 		return core.Begun{}, core.Errorf(core.Stale, "dispatch %s names no partition", d.ID())
 	}
-	r, err := s.call(ctx, beginScript, home, d.Run, d.Step, d.Fence.String(), worker, Grace.Milliseconds())
+	plan, timeout := "", ""
+	known, step, ok := s.plans.recall(d.Run, d.Step)
+	if ok {
+		plan, timeout = known, strconv.FormatInt(step.Timeout.Milliseconds(), 10)
+	}
+	r, err := s.fold.Run(ctx, beginScript, []string{home}, d.Run, d.Step, d.Fence.String(), worker, Grace.Milliseconds(), plan, timeout)
 	if err != nil {
 		return core.Begun{}, unavailable("begin "+d.ID(), err)
 	}
-	got := reply(r)
-	if got.text(0) == "stale" {
+	told, isText := r.(string)
+	if got := replyOf(r); !isText {
+		told = got.text(0)
+		if step, err = s.learn(d, got.text(1), got.text(2)); err != nil {
+			return core.Begun{}, err
+		}
+	}
+	if told == "stale" {
 		return core.Begun{}, core.Errorf(core.Stale, "dispatch %s is not the step's latest", d.ID())
 	}
-	b := core.Begun{Attempt: int(got.number(1)), Failures: int(got.number(2)), Now: fromMillis(got.number(5))}
-	if err := json.Unmarshal([]byte(got.text(3)), &b.Step); err != nil {
-		return core.Begun{}, fmt.Errorf("read plan of %s: %w", d.ID(), err)
+	n, err := numbers(told, 3)
+	if err != nil {
+		return core.Begun{}, fmt.Errorf("begin %s: %w", d.ID(), err)
 	}
-	if err := decodeMeta(got.text(4), &b.Run); err != nil {
-		return core.Begun{}, err
+	step.Parameters = maps.Clone(step.Parameters) // executors may do with them what they like
+	return core.Begun{Attempt: int(n[0]), Failures: int(n[1]), Step: step, Now: fromMillis(n[2])}, nil
+}
+
+// learn reads the planned step of a dispatch, whose JSON is text, and remembers it.
+func (s *Store) learn(d core.Dispatch, plan, text string) (core.PlannedStep, error) {
+	if p, ok := s.plans.plan(d.Run, plan, d.Step); ok {
+		return p, nil
 	}
-	b.Run.ID = d.Run
-	return b, nil
+	var p core.PlannedStep
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		return p, fmt.Errorf("read plan of %s: %w", d.ID(), err)
+	}
+	s.plans.note(plan, d.Step, p)
+	return p, nil
 }
 
 // Finish records how the attempt that d names ended at worker. It may be called
@@ -57,14 +80,19 @@ func (s *Store) Finish(ctx context.Context, d core.Dispatch, worker string, o co
 	if o.Retry >= 0 {
 		retry = o.Retry.Milliseconds()
 	}
-	r, err := s.call(ctx, finishScript, home, d.Run, d.Step, d.Fence.String(), worker, letter, o.ExitCode, clean(o.Reason), o.Output, retry)
+	r, err := s.fold.Run(ctx, finishScript, []string{home}, d.Run, d.Step, d.Fence.String(), worker, letter, o.ExitCode, clean(o.Reason), o.Output, retry)
 	if err != nil {
 		return core.Finished{}, unavailable("finish "+d.ID(), err)
 	}
-	got := reply(r)
+	told, isText := r.(string)
+	var expand []string
+	if got := replyOf(r); !isText {
+		told, expand = got.text(0), got.texts(1)
+	}
+	word, rest, _ := strings.Cut(told, "|")
+	step, run, _ := strings.Cut(rest, "|")
 	return core.Finished{
-		Step: stepStates[got.text(1)], Run: runStates[got.text(2)], Late: got.text(0) == "late",
-		Effects: core.Effects{Expand: got.list(3)},
+		Step: stepStates[step], Run: runStates[run], Late: word == "late", Effects: core.Effects{Expand: expand},
 	}, nil
 }
 

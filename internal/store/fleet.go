@@ -150,7 +150,7 @@ func (s *Store) ForgetWorkers(ctx context.Context, before time.Time) error {
 			return err
 		}
 	}
-	return nil
+	return s.ForgetCards(ctx, before)
 }
 
 // Lease says that a member of a role is alive and gives the shards it holds from

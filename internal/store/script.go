@@ -4,6 +4,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -89,6 +90,12 @@ func exec(ctx context.Context, pipe redis.Pipeliner) error {
 // reply reads the elements of a script's reply.
 type reply []any
 
+// replyOf reads the answer to one item of a folded script.
+func replyOf(v any) reply {
+	list, _ := v.([]any)
+	return list
+}
+
 func (r reply) text(i int) string {
 	if i >= len(r) {
 		return ""
@@ -108,6 +115,32 @@ func (r reply) number(i int) int64 {
 	}
 	n, _ := r[i].(int64)
 	return n
+}
+
+// texts gives the elements from the i-th on.
+func (r reply) texts(i int) []string {
+	var out []string
+	for ; i < len(r); i++ {
+		out = append(out, r.text(i))
+	}
+	return out
+}
+
+// numbers reads whole numbers with bars between them.
+func numbers(text string, count int) ([]int64, error) {
+	fields := strings.Split(text, "|")
+	if len(fields) != count {
+		return nil, fmt.Errorf("reply %q has %d numbers, want %d", text, len(fields), count)
+	}
+	out := make([]int64, count)
+	for i, f := range fields {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("reply %q: %w", text, err)
+		}
+		out[i] = n
+	}
+	return out, nil
 }
 
 func (r reply) list(i int) []string {

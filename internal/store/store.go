@@ -24,6 +24,7 @@ import (
 
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/id"
+	"github.com/takt-dev/takt/internal/redisconn"
 )
 
 // Options are the settings of a Store. The zero value is usable.
@@ -40,8 +41,10 @@ type Options struct {
 
 // A Store is safe for concurrent use.
 type Store struct {
-	rdb  redis.UniversalClient
-	opts Options
+	rdb   redis.UniversalClient
+	fold  *redisconn.Fold // group commit of Begin and Finish
+	opts  Options
+	plans planMemory
 }
 
 // New makes a Store on a client that the caller closes.
@@ -64,7 +67,7 @@ func New(rdb redis.UniversalClient, opts Options) *Store {
 	if opts.Blocking == nil {
 		opts.Blocking = rdb
 	}
-	return &Store{rdb: rdb, opts: opts}
+	return &Store{rdb: rdb, fold: redisconn.NewFold(rdb), opts: opts}
 }
 
 // Open is New plus the check that this Redis was set up with the same number of

@@ -30,7 +30,7 @@ type plan struct {
 
 // fireDue handles a wave of what is due and returns how long to wait for more.
 func (p *Process) fireDue(ctx context.Context) time.Duration {
-	now := time.Now()
+	now := p.clock()
 	plans := p.collect(now)
 	if len(plans) == 0 {
 		return p.untilNext(now)
@@ -42,7 +42,7 @@ func (p *Process) fireDue(ctx context.Context) time.Duration {
 	if !ok {
 		return again
 	}
-	return p.untilNext(time.Now())
+	return p.untilNext(p.clock())
 }
 
 // putBack returns an entry to the heap unless it was removed or reloaded
@@ -159,7 +159,7 @@ func (p *Process) publish(ctx context.Context, plans []plan, now time.Time) bool
 			return false
 		}
 		if p.meter.Published != nil {
-			p.meter.Published(len(part), time.Since(part[0].Slot))
+			p.meter.Published(len(part), p.clock().Sub(part[0].Slot))
 		}
 	}
 	if p.outage.lasts() {

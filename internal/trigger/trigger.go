@@ -57,6 +57,9 @@ type Options struct {
 	Member  string // names this process; "" = a random name
 	Log     *slog.Logger
 	Metrics Metrics
+	// Clock is the wall clock by which slots are due; nil = time.Now. Waits and
+	// leases go by the process's own monotonic clock in any case.
+	Clock func() time.Time
 }
 
 // A Process publishes slots.
@@ -66,6 +69,7 @@ type Process struct {
 	keeper *lease.Keeper
 	log    *slog.Logger
 	meter  Metrics
+	clock  func() time.Time
 
 	changed chan string // triggers that were rung
 
@@ -85,8 +89,11 @@ func New(store Store, bus Bus, o Options) *Process {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
 	return &Process{
-		store: store, bus: bus, log: o.Log, meter: o.Metrics,
+		store: store, bus: bus, log: o.Log, meter: o.Metrics, clock: o.Clock,
 		keeper:  lease.New(store, "triggers", o.Member, store.Partitions(), o.Log),
 		changed: make(chan string, 4096),
 		known:   map[string]*entry{}, shards: map[int]int64{},
@@ -122,9 +129,9 @@ func (p *Process) Run(ctx context.Context) error {
 	for {
 		leases := p.keeper.Changed()
 		p.takeShards(ctx)
-		if now := time.Now(); now.Sub(looked) >= look {
-			p.lookAround(ctx, now)
-			looked = now
+		if time.Since(looked) >= look {
+			p.lookAround(ctx, p.clock())
+			looked = time.Now()
 		}
 		timer.Reset(p.fireDue(ctx))
 		select {

@@ -78,15 +78,16 @@ const (
 func (w *Worker) take(d core.Dispatch) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	_, waits := w.taken[d.ID()]
+	at, known := w.taken[d.ID()]
 	_, runs := w.running[d.ID()]
 	switch {
-	case waits || runs:
+	case known && at.IsZero() || runs:
 		return already
 	case w.draining:
+		delete(w.taken, d.ID())
 		return draining
 	}
-	w.taken[d.ID()] = struct{}{}
+	w.taken[d.ID()] = time.Time{}
 	w.idle.Add(1)
 	return taken
 }

@@ -77,7 +77,7 @@ type Worker struct {
 	slots  chan struct{}
 
 	mu       sync.Mutex
-	taken    map[string]struct{} // dispatch ids
+	taken    map[string]time.Time // dispatch ids; the instant of the fetch, or zero in its handler
 	running  map[string]*attempt
 	draining bool
 	idle     sync.WaitGroup // handlers under way
@@ -104,7 +104,7 @@ func New(eng Engine, store Store, o Options) *Worker {
 			Resources: o.Resources, Queues: o.Queues, Started: time.Now().UTC(),
 		},
 		types: map[string]executor.Executor{}, engine: eng, store: store, meter: o.Metrics, drain: o.Drain,
-		slots: make(chan struct{}, o.Slots), taken: map[string]struct{}{}, running: map[string]*attempt{},
+		slots: make(chan struct{}, o.Slots), taken: map[string]time.Time{}, running: map[string]*attempt{},
 	}
 	w.log = o.Log.With("worker", w.self.ID)
 	for _, t := range o.Types {
@@ -212,11 +212,43 @@ func (w *Worker) Stop(dispatch string) {
 	}
 }
 
+// unhandled is how long a fetched dispatch is listed as taken before it has come to
+// its handler. It comes at once; one whose message cannot be read never does, and
+// the reconciler must be let at it.
+const unhandled = 30 * time.Second
+
+// Took notes dispatches that the queue has fetched for this worker.
+func (w *Worker) Took(ids []string) {
+	now := time.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range ids {
+		if _, known := w.taken[d]; !known {
+			w.taken[d] = now
+		}
+	}
+}
+
+// GaveBack notes that fetched dispatches went back to their queue.
+func (w *Worker) GaveBack(ids []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range ids {
+		if !w.taken[d].IsZero() {
+			delete(w.taken, d)
+		}
+	}
+}
+
 func (w *Worker) heartbeat() core.Heartbeat {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := core.Heartbeat{Worker: w.self.ID, Draining: w.draining}
-	for d := range w.taken {
+	for d, at := range w.taken {
+		if !at.IsZero() && time.Since(at) > unhandled {
+			delete(w.taken, d)
+			continue
+		}
 		h.Taken = append(h.Taken, d)
 	}
 	for d := range w.running {

@@ -26,13 +26,17 @@ local R = KEYS[1]
 local T = redis.call('TIME')
 local NOW = T[1] * 1000 + math.floor(T[2] / 1000)
 
+-- Writes a whole number. Lua's own conversion, which has fractions in mind, costs
+-- as much as a command.
+local function whole(n) return string.format('%d', n) end
+local NOW_TEXT = whole(NOW)
+
 -- Runs that this script let start: their steps are to be expanded.
 local STARTED = {}
 
 local function runkey(run) return R .. ':run:' .. run end
 
-local function get_step(run, i)
-  local row = redis.call('HGET', runkey(run), 's' .. i)
+local function read_step(row)
   if not row then return nil end
   local s = {}
   local fc, n, bad, lost, t0, t1
@@ -42,16 +46,20 @@ local function get_step(run, i)
   return s
 end
 
-local function put_step(run, i, s)
-  redis.call('HSET', runkey(run), 's' .. i, table.concat(
-    {s.st, s.fc, s.fr, s.n, s.bad, s.lost, s.q, s.w, s.t0, s.t1, s.code, s.txt}, '|'))
+local function step_row(s)
+  return string.format('%s|%d|%s|%d|%d|%d|%s|%s|%d|%d|%s|',
+    s.st, s.fc, s.fr, s.n, s.bad, s.lost, s.q, s.w, s.t0, s.t1, s.code) .. s.txt
 end
+
+local function get_step(run, i) return read_step(redis.call('HGET', runkey(run), 's' .. i)) end
+
+local function put_step(run, i, s) redis.call('HSET', runkey(run), 's' .. i, step_row(s)) end
 
 local function new_step()
   return {st = 'w', fc = 0, fr = '', n = 0, bad = 0, lost = 0, q = '', w = '', t0 = 0, t1 = 0, code = '0', txt = ''}
 end
 
-local function dispatch_id(run, i, s) return run .. ':' .. i .. ':' .. s.fc .. '-' .. s.fr end
+local function dispatch_id(run, i, s) return run .. ':' .. i .. ':' .. whole(s.fc) .. '-' .. s.fr end
 
 -- Keeps an attempt that is not told by its step's own row.
 local function archive(run, i, s, state, code, txt)
@@ -116,6 +124,15 @@ local function settle_run(run)
   return st
 end
 
+-- Lets the job of a step run again, under overlap skip_steps.
+local function free_job(run, i)
+  local job = redis.call('HGET', runkey(run), 'j' .. i)
+  if not job then return end
+  local busy = R .. ':busy:' .. redis.call('HGET', runkey(run), 'tg')
+  if redis.call('HGET', busy, job) == run .. ':' .. i then redis.call('HDEL', busy, job) end
+  redis.call('HDEL', runkey(run), 'j' .. i)
+end
+
 -- Ends a step in state letter st. s.t1, s.code and s.txt are the caller's.
 local function end_step(run, i, s, st)
   local id = dispatch_id(run, i, s)
@@ -126,23 +143,52 @@ local function end_step(run, i, s, st)
   put_step(run, i, s)
   redis.call('HINCRBY', runkey(run), 'c' .. st, 1)
   redis.call('HINCRBY', R .. ':count', 'step.' .. st, 1)
-  local job = redis.call('HGET', runkey(run), 'j' .. i)
-  if job then
-    local busy = R .. ':busy:' .. redis.call('HGET', runkey(run), 'tg')
-    if redis.call('HGET', busy, job) == run .. ':' .. i then redis.call('HDEL', busy, job) end
-    redis.call('HDEL', runkey(run), 'j' .. i)
+  free_job(run, i)
+end
+
+-- Begin and finish do the attempts of one run together. read_rows reads, for ARGV of
+-- so many values per attempt, of which the first two are run and step, the rows of
+-- the steps and the named fields of the run. It returns the groups by run, and in
+-- the order in which the runs come: {run, head = values of the fields, rows = rows by
+-- step, writes = what write_rows is to write}.
+local function read_rows(width, head)
+  local groups, order = {}, {}
+  for k = 1, #ARGV, width do
+    local g = groups[ARGV[k]]
+    if not g then
+      g = {run = ARGV[k], fields = {unpack(head)}, steps = {}, rows = {}, writes = {}}
+      groups[ARGV[k]], order[#order + 1] = g, g
+    end
+    g.fields[#g.fields + 1] = 's' .. ARGV[k + 1]
+    g.steps[#g.steps + 1] = ARGV[k + 1]
   end
+  for _, g in ipairs(order) do
+    local got = redis.call('HMGET', runkey(g.run), unpack(g.fields))
+    g.head = {unpack(got, 1, #head)}
+    for k, i in ipairs(g.steps) do g.rows[i] = got[#head + k] end
+  end
+  return groups, order
+end
+
+local function write_row(g, i, row)
+  g.rows[i] = row
+  g.writes[#g.writes + 1], g.writes[#g.writes + 2] = 's' .. i, row
+end
+
+local function write_rows(run, g)
+  if #g.writes > 0 then redis.call('HSET', runkey(run), unpack(g.writes)) end
 end
 
 -- Makes the steps [from, from+#routes/3) of a run. routes holds job, queue and
 -- wait reason per step, from ARGV[at] on. Appends dispatches to out.
 local function expand(run, from, count, at, random, out)
   local h = redis.call('HMGET', runkey(run), 'pol', 'tg', 'n')
+  local busy = R .. ':busy:' .. h[2]
+  local rows, sent, parked = {}, {}, {}
   for k = 0, count - 1 do
-    local i, job = from + k, ARGV[at + 3 * k]
-    local s = new_step()
-    local busy = R .. ':busy:' .. h[2]
+    local i, job, q = whole(from + k), ARGV[at + 3 * k], ARGV[at + 3 * k + 1]
     if h[1] == 'j' and redis.call('HEXISTS', busy, job) == 1 then
+      local s = new_step()
       s.txt = 'the last job is not completed. skip this job'
       end_step(run, i, s, 'k')
     else
@@ -150,9 +196,21 @@ local function expand(run, from, count, at, random, out)
         redis.call('HSET', busy, job, run .. ':' .. i)
         redis.call('HSET', runkey(run), 'j' .. i, job)
       end
-      send(run, i, s, ARGV[at + 3 * k + 1], ARGV[at + 3 * k + 2], random, out)
+      rows[#rows + 1] = 's' .. i
+      if q == '' then
+        rows[#rows + 1] = 'w|1|' .. random .. '|0|0|0|||0|0|0|' .. ARGV[at + 3 * k + 2]
+        parked[#parked + 1], parked[#parked + 2] = NOW_TEXT, run .. ':' .. i
+      else
+        rows[#rows + 1] = 'd|1|' .. random .. '|0|0|0|' .. q .. '||0|0|0|'
+        local id = run .. ':' .. i .. ':1-' .. random
+        sent[#sent + 1], sent[#sent + 2] = NOW_TEXT, id
+        out[#out + 1], out[#out + 2] = id, q
+      end
     end
   end
+  if #rows > 0 then redis.call('HSET', runkey(run), unpack(rows)) end
+  if #sent > 0 then redis.call('ZADD', R .. ':sent', unpack(sent)) end
+  if #parked > 0 then redis.call('ZADD', R .. ':parked', unpack(parked)) end
   local cur = from + count
   redis.call('HSET', runkey(run), 'cur', cur)
   if cur >= tonumber(h[3]) then

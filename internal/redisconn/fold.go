@@ -1,0 +1,162 @@
+package redisconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// foldMost bounds the items of one script: Redis does nothing else meanwhile.
+	foldMost = 64
+	// foldWire bounds the callers whose items go in one sending.
+	foldWire = 512
+)
+
+// A Fold is group commit for scripts: what goroutines ask of the same script and
+// key at about the same time is done in one call of it, and all calls that are due
+// travel in one pipeline. Each caller waits for the answer to its own item, as if
+// it had run the script alone; most of what a script costs Redis is the call, and
+// most of what it costs the caller is the round trip.
+//
+// A script that can be folded takes any number of items of equal length in ARGV,
+// does them in turn, and returns a list with one answer for each. Doing an item
+// again has to be harmless.
+//
+// A Fold works on every kind of client.
+type Fold struct {
+	client redis.UniversalClient
+	relay  relay[[]*folded]
+}
+
+// NewFold returns a Fold on a client that the caller closes.
+func NewFold(client redis.UniversalClient) *Fold { return &Fold{client: client} }
+
+// A folded item, and its answer.
+type folded struct {
+	script *redis.Script
+	keys   []string
+	args   []any
+	reply  any
+	err    error
+}
+
+// sameCall reports whether two items can go in one call.
+func (f *folded) sameCall(g *folded) bool {
+	return f.script == g.script && len(f.args) == len(g.args) && slices.Equal(f.keys, g.keys)
+}
+
+var errFoldBroken = errors.New("shared pipeline broke off")
+
+// Run has one item done and returns its answer. ctx can take the item back until
+// it is sent; then the answer is awaited, up to the client's timeouts.
+func (f *Fold) Run(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
+	item := &folded{script: script, keys: keys, args: args, err: errFoldBroken}
+	if err := f.do(ctx, []*folded{item}); err != nil {
+		return nil, err
+	}
+	return item.reply, item.err
+}
+
+// do has items done together with those of others.
+func (f *Fold) do(ctx context.Context, items []*folded) error {
+	return f.relay.do(ctx, items, foldWire, func(all [][]*folded) {
+		if len(all) > 1 {
+			ctx = context.WithoutCancel(ctx) // it is not only ours
+		}
+		f.send(ctx, slices.Concat(all...))
+	})
+}
+
+// send does items of any scripts and keys. An error of a script itself, which one
+// item may have caused, is met by doing its items one by one.
+func (f *Fold) send(ctx context.Context, items []*folded) {
+	calls := byCall(items)
+	f.exec(ctx, calls)
+	var again [][]*folded
+	for _, call := range calls {
+		switch err := call[0].err; {
+		case err == nil:
+		case redis.HasErrorPrefix(err, "NOSCRIPT"):
+			// Loading is no reason to fail: the load's own error will tell.
+			_ = call[0].script.Load(ctx, f.client).Err()
+			again = append(again, call)
+		case len(call) > 1 && isScriptError(err):
+			for _, item := range call {
+				again = append(again, []*folded{item})
+			}
+		}
+	}
+	if len(again) > 0 {
+		f.exec(ctx, again)
+	}
+}
+
+// isScriptError reports whether a script failed by itself: what its items are may
+// be the reason.
+func isScriptError(err error) bool {
+	return redis.HasErrorPrefix(err, "ERR") && strings.Contains(err.Error(), "script")
+}
+
+// byCall groups items by script and keys, in the order in which they came.
+func byCall(items []*folded) [][]*folded {
+	var out [][]*folded
+next:
+	for _, item := range items {
+		for i := len(out) - 1; i >= 0; i-- {
+			if len(out[i]) < foldMost && out[i][0].sameCall(item) {
+				out[i] = append(out[i], item)
+				continue next
+			}
+		}
+		out = append(out, []*folded{item})
+	}
+	return out
+}
+
+// exec makes the calls in one pipeline and answers their items.
+func (f *Fold) exec(ctx context.Context, calls [][]*folded) {
+	pipe := f.client.Pipeline()
+	cmds := make([]*redis.Cmd, len(calls))
+	for i, call := range calls {
+		args := make([]any, 0, len(call)*len(call[0].args))
+		for _, item := range call {
+			args = append(args, item.args...)
+		}
+		cmds[i] = call[0].script.EvalSha(ctx, pipe, call[0].keys, args...)
+	}
+	_, err := pipe.Exec(ctx)
+	if err != nil && hasOwnError(cmds) {
+		err = nil // each command has its own; else the connection was refused
+	}
+	for i, call := range calls {
+		answer(call, cmds[i], err)
+	}
+}
+
+func answer(call []*folded, cmd *redis.Cmd, err error) {
+	if err == nil {
+		err = cmd.Err()
+	}
+	list, _ := cmd.Val().([]any)
+	if err == nil && len(list) != len(call) {
+		err = fmt.Errorf("script gave %d answers to %d items", len(list), len(call))
+	}
+	for i, item := range call {
+		item.err = err
+		if err == nil {
+			item.reply = list[i]
+		}
+	}
+}
+
+// hasOwnError reports whether a command has an error of its own. When a connection
+// is refused (wrong password, still loading, too many clients) go-redis leaves the
+// commands of a pipeline without: each would look like a success.
+func hasOwnError(cmds []*redis.Cmd) bool {
+	return slices.ContainsFunc(cmds, func(cmd *redis.Cmd) bool { return cmd.Err() != nil })
+}

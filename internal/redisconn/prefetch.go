@@ -1,0 +1,271 @@
+package redisconn
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// prefetchMost is how many tasks one fetch brings at most. More would gain
+	// little, and what is fetched and not begun is lost for seconds with its worker.
+	prefetchMost = 16
+
+	// emptyFor is how long a look into a queue that found it empty holds good
+	// while tasks of other queues wait here. It bounds both the round trips that
+	// empty queues cost under load and what a task there may be late by.
+	emptyFor = 2 * time.Millisecond
+)
+
+// A Prefetch lets one round trip of an asynq server bring several tasks. asynq
+// takes tasks one by one from one goroutine, so a server alone is bound by round
+// trips; with a Prefetch the first dequeue brings as many as the server has room
+// for, and the next are answered from memory:
+//
+//	p := &redisconn.Prefetch{Client: client, Queues: names, Slots: n, Took: …}
+//	client.AddHook(bell.Hook(len(names))) // outside, so that it sees every dequeue
+//	client.AddHook(p)
+//	p.Done() // each time a handler returns
+//
+// In the same round trip it looks whether the other queues are empty, so that a
+// pass over idle queues costs one. A task that was fetched is active for asynq;
+// it waits here until asynq asks for it, which it does at once since there is
+// room. GiveBack returns those that were not asked for.
+//
+// It serves one client of one asynq server. The fields are set before use.
+type Prefetch struct {
+	Client redis.UniversalClient
+	Queues []string // names of the queues that the server asks
+	// Slots is how many tasks the server works on at a time. No more are fetched
+	// than it has room for, so that none waits here for a slot while another worker
+	// is idle.
+	Slots int
+	// Took is called with the ids of fetched tasks before the first is handed out.
+	Took func(ids []string)
+
+	mu     sync.Mutex
+	ready  map[string][]fetched // by queue
+	count  int                  // of all in ready
+	out    int                  // tasks handed out whose handlers have not returned
+	empty  map[string]time.Time // when a queue was last found empty
+	passed int                  // queues answered with "empty" in this pass
+}
+
+// A fetched task waits to be asked for.
+type fetched struct{ id, message string }
+
+// DialHook leaves dialling alone.
+func (p *Prefetch) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		return next(ctx, network, addr)
+	}
+}
+
+// ProcessPipelineHook leaves pipelines alone.
+func (p *Prefetch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// ProcessHook answers asynq's dequeues.
+func (p *Prefetch) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		answer, ok := cmd.(*redis.Cmd)
+		if !ok || !isDequeue(cmd) || !isScript(cmd, asynqDequeue) {
+			return next(ctx, cmd)
+		}
+		message, err := p.answer(ctx, queueOf(cmd), cmd.Args()[3:])
+		p.answered(err)
+		if err != nil {
+			cmd.SetErr(err)
+			return err
+		}
+		answer.SetVal(message)
+		return nil
+	}
+}
+
+// answer gives the next task of a queue; redis.Nil when it is empty.
+func (p *Prefetch) answer(ctx context.Context, queue string, args []any) (string, error) {
+	if p.knownEmpty(queue) {
+		return "", redis.Nil
+	}
+	if t, ok := p.next(queue); ok {
+		return t.message, nil
+	}
+	if err := p.fetch(ctx, queue, args); err != nil {
+		return "", err
+	}
+	if t, ok := p.next(queue); ok {
+		return t.message, nil
+	}
+	return "", redis.Nil
+}
+
+// answered follows the passes. What a pass finds empty is found anew in the next
+// one if nothing waits here: before the server goes to sleep each queue has to
+// have been empty at some moment after the pass began, or a ring could be lost.
+func (p *Prefetch) answered(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if errors.Is(err, redis.Nil) {
+		p.passed++
+		if p.passed < len(p.Queues) {
+			return
+		}
+	}
+	p.passed = 0
+	if p.count == 0 {
+		clear(p.empty)
+	}
+}
+
+// queueOf gives the queue of a dequeue.
+func queueOf(cmd redis.Cmder) string {
+	key, _ := cmd.Args()[3].(string)
+	return strings.TrimSuffix(strings.TrimPrefix(key, "asynq:{"), "}"+dequeueKeys[0])
+}
+
+// knownEmpty reports whether asking the queue can be spared: it was found empty a
+// moment ago.
+func (p *Prefetch) knownEmpty(queue string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.ready[queue]) > 0 {
+		return false
+	}
+	return time.Since(p.empty[queue]) < emptyFor
+}
+
+func (p *Prefetch) next(queue string) (fetched, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waiting := p.ready[queue]
+	if len(waiting) == 0 {
+		return fetched{}, false
+	}
+	p.ready[queue] = waiting[1:]
+	p.count--
+	p.out++
+	return waiting[0], true
+}
+
+// fetch takes tasks of a queue, whose dequeue has these arguments from its keys
+// on, and looks into the other queues.
+func (p *Prefetch) fetch(ctx context.Context, queue string, args []any) error {
+	keys, lease, prefix := keysOf(args), args[4], args[5]
+	for {
+		pipe := p.Client.Pipeline()
+		took := takeScript.EvalSha(ctx, pipe, keys, lease, prefix, p.most())
+		looks := p.look(ctx, pipe, queue)
+		_, _ = pipe.Exec(ctx) // it gives the first error only
+		list, err := took.Slice()
+		if err != nil && redis.HasErrorPrefix(err, "NOSCRIPT") {
+			if err := takeScript.Load(ctx, p.Client).Err(); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p.keep(queue, list, looks)
+		return nil
+	}
+}
+
+func keysOf(args []any) []string {
+	keys := make([]string, len(dequeueKeys))
+	for i := range keys {
+		keys[i], _ = args[i].(string)
+	}
+	return keys
+}
+
+// most gives how many tasks may be fetched now.
+func (p *Prefetch) most() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return max(1, min(prefetchMost, p.Slots-p.out-p.count))
+}
+
+// Done notes that the handler of a task has returned.
+func (p *Prefetch) Done() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.out = max(0, p.out-1) // one that came without a fetch was not counted
+}
+
+// look asks whether the other queues have tasks.
+func (p *Prefetch) look(ctx context.Context, pipe redis.Pipeliner, asked string) map[string]*redis.IntCmd {
+	looks := make(map[string]*redis.IntCmd, len(p.Queues))
+	for _, q := range p.Queues {
+		if q != asked {
+			looks[q] = pipe.Exists(ctx, PendingKey(q))
+		}
+	}
+	return looks
+}
+
+// keep notes what a fetch brought.
+func (p *Prefetch) keep(queue string, list []any, looks map[string]*redis.IntCmd) {
+	now := time.Now()
+	var ids []string
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ready == nil {
+		p.ready, p.empty = map[string][]fetched{}, map[string]time.Time{}
+	}
+	for i := 0; i+1 < len(list); i += 2 {
+		id, _ := list[i].(string)
+		message, _ := list[i+1].(string)
+		ids = append(ids, id)
+		p.ready[queue] = append(p.ready[queue], fetched{id, message})
+	}
+	p.count += len(ids)
+	if len(ids) == 0 {
+		p.empty[queue] = now
+	}
+	for q, look := range looks {
+		if look.Err() == nil && look.Val() == 0 {
+			p.empty[q] = now
+		} else {
+			delete(p.empty, q)
+		}
+	}
+	if len(ids) > 0 {
+		p.Took(ids)
+	}
+}
+
+// GiveBack returns the tasks that were fetched and not asked for to their queues,
+// and gives their ids. It is called when the server has stopped asking. Those of a
+// queue that Redis did not take back stay active; their leases end.
+func (p *Prefetch) GiveBack(ctx context.Context) ([]string, error) {
+	p.mu.Lock()
+	waiting := p.ready
+	p.ready, p.count = map[string][]fetched{}, 0
+	p.mu.Unlock()
+	var all []string
+	var errs []error
+	for queue, tasks := range waiting {
+		if len(tasks) == 0 {
+			continue
+		}
+		args := []any{"asynq:{" + queue + "}:t:"}
+		for k := len(tasks) - 1; k >= 0; k-- { // the first to come out goes back last
+			args = append(args, tasks[k].id)
+			all = append(all, tasks[k].id)
+		}
+		keys := make([]string, len(dequeueKeys))
+		for i, end := range dequeueKeys {
+			keys[i] = "asynq:{" + queue + "}" + end
+		}
+		errs = append(errs, giveBackScript.Run(ctx, p.Client, keys, args...).Err())
+	}
+	return all, errors.Join(errs...)
+}
