@@ -42,6 +42,7 @@ type Admitted struct {
 	Again  bool   // the decision had been stored before
 	Run    string // "" when skipped or busy
 	Reason string
+	Made   Run // the run as it was made by this very call, else zero
 	Effects
 }
 

@@ -3,11 +3,14 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,12 +43,21 @@ type orders struct {
 	NATS  string
 	Group string // starter: the group to run
 	Host  string // worker
+
+	Witness string        // worker-process: the file of a witness
+	Work    time.Duration // worker-process: how long a job of type mark works
 }
 
 func TestMain(m *testing.M) {
 	text := os.Getenv(ordersVar)
 	redisconn.LogTo(slog.New(slog.DiscardHandler))
 	if text == "" {
+		flag.Parse()
+		// The tests wait most of their time.
+		if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
 		os.Exit(m.Run())
 	}
 	var o orders
@@ -70,7 +82,7 @@ func die() {
 // child starts a process with orders and returns a channel that gives when it died.
 func (h *house) child(o orders) <-chan time.Time {
 	h.t.Helper()
-	return h.childAt(h.redis.URL, o)
+	return h.childAt(h.url, o)
 }
 
 // childAt is child with another Redis.
@@ -162,7 +174,7 @@ func playWorker(ctx context.Context, o orders, eng worker.Engine, st *store.Stor
 	}
 	srv, err := queue.Listen(queue.ServerOptions{
 		Open:   func() (redis.UniversalClient, error) { return open(), nil },
-		Queues: map[string]int{names[0]: 1, names[1]: 1}, Slots: 4, Dequeuers: 1, Bell: bell, Log: log,
+		Queues: map[string]int{names[0]: 1, names[1]: 1}, Slots: 4, Dequeuers: 1, Bell: bell, Took: w.Took, GaveBack: w.GaveBack, Log: log,
 	}, w.Handle)
 	if err != nil {
 		return err

@@ -31,7 +31,8 @@ import (
 // has connections of its own, as processes would.
 type house struct {
 	t     testing.TB
-	redis *testenv.RedisServer
+	redis *testenv.RedisServer // nil in a house on a cluster or on Sentinel
+	url   string               // where Redis is
 	nats  *testenv.NATSServer
 	log   *slog.Logger
 	eng   *engine.Engine
@@ -39,13 +40,25 @@ type house struct {
 	ctx   context.Context
 	box   *seal.Box
 
-	released bool // workers may hand attempts back, since they lose contact
+	released bool         // workers may hand attempts back, since they lose contact
+	hooks    []redis.Hook // of every client made from now on
 }
 
 var admin = core.Caller{Account: "a", Name: "admin", Owner: "a", Role: core.Admin}
 
 func newHouse(t testing.TB, types ...executor.Spec) *house {
-	h := &house{t: t, redis: testenv.DurableRedis(t), nats: testenv.NATS(t), log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	t.Helper()
+	server := testenv.DurableRedis(t)
+	t.Cleanup(server.WantNoScan)
+	h := newHouseAt(t, server.URL, types...)
+	h.redis = server
+	return h
+}
+
+// newHouseAt makes a house on a Redis of whatever topology.
+func newHouseAt(t testing.TB, url string, types ...executor.Spec) *house {
+	t.Helper()
+	h := &house{t: t, url: url, nats: testenv.NATS(t), log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	if os.Getenv("TAKT_TEST_LOG") != "" {
 		h.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
@@ -55,11 +68,25 @@ func newHouse(t testing.TB, types ...executor.Spec) *house {
 	}
 	h.box = box
 	h.ctx = core.WithCaller(t.Context(), admin)
-	if h.store, err = store.Open(t.Context(), h.redis.Client(t, testenv.SameSlot(t)), store.Options{Partitions: 16}); err != nil {
+	if h.store, err = store.Open(t.Context(), h.client(testenv.SameSlot(t)), store.Options{Partitions: 16}); err != nil {
 		t.Fatal(err)
 	}
 	h.eng = h.engine(types...)
 	return h
+}
+
+// client opens a connection to Redis that lasts as long as the test.
+func (h *house) client(hooks ...redis.Hook) redis.UniversalClient {
+	h.t.Helper()
+	rdb, err := redisconn.Open(h.ctx, redisconn.Config{URL: h.url})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, hook := range append(hooks, h.hooks...) {
+		rdb.AddHook(hook)
+	}
+	h.t.Cleanup(func() { _ = rdb.Close() })
+	return rdb
 }
 
 func (h *house) bus() *events.Bus {
@@ -73,20 +100,20 @@ func (h *house) bus() *events.Bus {
 }
 
 func (h *house) engine(types ...executor.Spec) *engine.Engine {
-	rdb := h.redis.Client(h.t, testenv.SameSlot(h.t))
-	return engine.New(store.New(rdb, store.Options{}), queue.NewClient(h.redis.Client(h.t)), h.bus(), engine.Options{Types: types, Log: h.log, FleetAge: 50 * time.Millisecond, Secrets: h.box})
+	rdb := h.client(testenv.SameSlot(h.t))
+	return engine.New(store.New(rdb, store.Options{}), queue.NewClient(h.client()), h.bus(), engine.Options{Types: types, Log: h.log, FleetAge: 50 * time.Millisecond, Secrets: h.box})
 }
 
 // roles starts the background roles of an api process and returns what stops them.
 func (h *house) roles(types ...executor.Spec) (stop func()) {
 	eng := h.engine(types...)
-	st := store.New(h.redis.Client(h.t), store.Options{})
-	r := dispatch.New(st, queue.NewClient(h.redis.Client(h.t)), h.bus(), eng, dispatch.Options{Log: h.log})
+	st := store.New(h.client(), store.Options{})
+	r := dispatch.New(st, queue.NewClient(h.client()), h.bus(), eng, dispatch.Options{Log: h.log})
 	return h.start(r.Run)
 }
 
 func (h *house) trigger() (stop func()) {
-	p := trigger.New(store.New(h.redis.Client(h.t), store.Options{}), h.bus(), trigger.Options{Log: h.log})
+	p := trigger.New(store.New(h.client(), store.Options{}), h.bus(), trigger.Options{Log: h.log})
 	return h.start(p.Run)
 }
 
@@ -105,7 +132,7 @@ func (h *house) worker(host string, slots int, types ...executor.Type) (w *worke
 	bus := h.bus()
 	queues := map[string]int{"critical": 6, "default": 3, "low": 1, core.HostQueue(host): 3}
 	names := []string{"critical", "default", "low", core.HostQueue(host)}
-	w = worker.New(h.engine(), store.New(h.redis.Client(h.t), store.Options{}), worker.Options{
+	w = worker.New(h.engine(), store.New(h.client(), store.Options{}), worker.Options{
 		Host: host, Slots: slots, Version: "test", Queues: names, Types: types, Log: h.log, Drain: 5 * time.Second,
 	})
 	if err := w.Announce(h.ctx); err != nil {
@@ -120,13 +147,13 @@ func (h *house) worker(host string, slots int, types ...executor.Type) (w *worke
 		h.t.Fatal(err)
 	}
 	srv, err := queue.Listen(queue.ServerOptions{
-		Open:   func() (redis.UniversalClient, error) { return h.redis.Client(h.t), nil },
-		Queues: queues, Slots: slots, Dequeuers: 2, Drain: time.Second, Bell: bell, Log: h.log,
+		Open:   func() (redis.UniversalClient, error) { return h.client(), nil },
+		Queues: queues, Slots: slots, Dequeuers: 2, Drain: time.Second, Bell: bell, Took: w.Took, GaveBack: w.GaveBack, Log: h.log,
 	}, w.Handle)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	poll := h.redis.Client(h.t)
+	poll := h.client()
 	keys := make([]string, len(names))
 	for i, q := range names {
 		keys[i] = redisconn.PendingKey(q)

@@ -52,7 +52,7 @@ func playProcess(ctx context.Context, o orders) error {
 	case "api-process":
 		return process.API(ctx, api, log, process.APIOptions{})
 	case "worker-process":
-		return process.Worker(ctx, wk, []executor.Type{brief}, log)
+		return process.Worker(ctx, wk, []executor.Type{brief, marking(o.Witness, o.Host, o.Work)}, log)
 	case "trigger-process":
 		return process.Trigger(ctx, tr, log)
 	}
@@ -110,17 +110,15 @@ func (h *house) fireFor(d time.Duration, disturb func(time.Duration)) {
 	native, zstack := h.group("brief", 20), h.group("brief", 20)
 	a := h.cronEachSecond(native, core.Overlap{Policy: core.OverlapAllow})
 	b := h.cronEachSecond(zstack, core.Overlap{Policy: core.OverlapSkipSteps})
-	enabled := h.setEnabled(a, true)
-	h.setEnabled(b, true)
+	enabledA, enabledB := h.setEnabled(a, true), h.setEnabled(b, true)
 
 	began := time.Now()
 	disturb(d)
 	h.pause(d - time.Since(began))
 
-	disabled := h.setEnabled(a, false)
-	h.setEnabled(b, false)
-	h.compare(a, 20, enabled, disabled, false)
-	h.compare(b, 20, enabled, disabled, true)
+	disabledA, disabledB := h.setEnabled(a, false), h.setEnabled(b, false)
+	h.compare(a, 20, enabledA, disabledA, false)
+	h.compare(b, 20, enabledB, disabledB, true)
 }
 
 func (h *house) cronEachSecond(group string, o core.Overlap) core.Trigger {

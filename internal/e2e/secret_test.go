@@ -59,7 +59,9 @@ func TestSecretParameters(t *testing.T) {
 // search looks through all of Redis for a text and gives the key that has it.
 func (h *house) search(text string) string {
 	h.t.Helper()
-	rdb := h.redis.Client(h.t)
+	h.redis.WantNoScan()
+	defer h.redis.ForgetScans()
+	rdb := h.client()
 	keys, err := rdb.Keys(h.ctx, "*").Result()
 	if err != nil {
 		h.t.Fatal(err)
@@ -72,7 +74,7 @@ func (h *house) search(text string) string {
 	return ""
 }
 
-func (h *house) dump(rdb *redis.Client, key string) string {
+func (h *house) dump(rdb redis.UniversalClient, key string) string {
 	h.t.Helper()
 	switch rdb.Type(h.ctx, key).Val() {
 	case "string":

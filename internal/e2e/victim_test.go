@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/takt-dev/takt/internal/testenv"
@@ -19,7 +20,7 @@ type victim struct {
 
 func (h *house) process(o orders) *victim {
 	h.t.Helper()
-	o.Redis, o.NATS = h.redis.URL, h.nats.URL
+	o.Redis, o.NATS = h.url, h.nats.URL
 	p := &victim{h: h, o: o}
 	p.restart()
 	h.t.Cleanup(func() { p.kill() })
@@ -45,6 +46,14 @@ func (p *victim) kill() {
 	_ = p.cmd.Process.Kill()
 	_ = p.cmd.Wait()
 }
+
+// term tells the process to end, as its supervisor would.
+func (p *victim) term() { _ = p.cmd.Process.Signal(syscall.SIGTERM) }
+
+// freeze stops the process in its tracks until thaw.
+func (p *victim) freeze() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+func (p *victim) thaw() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }
 
 // lostElsewhere waits, after a worker was killed, until none of its attempts is
 // under way any more: each has been taken over. It fails after the promised time.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/schedule"
+	"github.com/takt-dev/takt/internal/testenv"
 )
 
 // hourly is a simple schedule that leaves its start open.
@@ -59,6 +60,9 @@ func TestADisabledFloatingTrigger(t *testing.T) {
 	if got := h.read(tr.UUID); !got.Next.IsZero() || got.Floating {
 		t.Errorf("bound while it is off: got floating %v and the next slot %v", got.Floating, got.Next)
 	}
+	// Enabled within the same millisecond the start itself would still be to come.
+	start := h.read(tr.UUID).Schedule.Start
+	testenv.Eventually(t, time.Second, func() bool { return must(h.eng.Now(h.ctx))(h).After(start.Add(time.Millisecond)) })
 	got := must(h.eng.UpdateTrigger(h.ctx, tr.UUID, 0, func(t *core.Trigger) error { t.Enabled = true; return nil }))(h)
 	if want := got.Schedule.Start.Add(time.Hour); !got.Next.Equal(want) {
 		t.Errorf("on: got the next slot %v, want %v: the phase is the start's", got.Next, want)

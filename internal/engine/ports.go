@@ -34,6 +34,8 @@ type Definitions interface {
 	UpdateGroup(ctx context.Context, g core.Group) error // Stale, NotFound
 	DeleteGroup(ctx context.Context, uuid string) (jobs, triggers []string, ok bool, err error)
 	Groups(ctx context.Context, uuids []string) ([]core.Group, error)
+	// Blueprint gives a group with its jobs, to read only.
+	Blueprint(ctx context.Context, group string) (core.Group, []core.Job, error) // NotFound
 	ListGroups(ctx context.Context) ([]core.Group, error)
 
 	Claim(ctx context.Context, group string, jobs []string) error            // NotFound, Conflict

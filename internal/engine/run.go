@@ -34,17 +34,20 @@ func (e *Engine) runTarget(ctx context.Context, t core.Target, key string, overl
 			return e.started(ctx, a)
 		}
 	}
-	if err := e.mayBind(ctx, t); err != nil {
+	// The instant only makes part of the run's id; what is judged is judged by the
+	// store's time.
+	r := RunRequest{Target: t, Request: request, Overlap: overlap, At: time.Now()}
+	p, err := e.plan(ctx, r)
+	if err != nil {
+		return core.Run{}, err
+	}
+	if err := mayChange(ctx, noun(t.Kind), t.UUID, p.run.Account); err != nil {
 		return core.Run{}, err
 	}
 	if err := overlap.Validate(); err != nil {
 		return core.Run{}, err
 	}
-	now, err := e.store.Now(ctx)
-	if err != nil {
-		return core.Run{}, err
-	}
-	a, err := e.Start(ctx, RunRequest{Target: t, Request: request, Overlap: overlap, At: now})
+	a, err := e.carryOut(ctx, r, p)
 	if err != nil {
 		return core.Run{}, err
 	}
@@ -52,6 +55,9 @@ func (e *Engine) runTarget(ctx context.Context, t core.Target, key string, overl
 }
 
 func (e *Engine) started(ctx context.Context, a core.Admitted) (core.Run, error) {
+	if a.Made.ID != "" {
+		return a.Made, nil
+	}
 	switch a.Word {
 	case core.AdmitBusy:
 		return core.Run{}, core.Errorf(core.Exhausted, "too many steps wait for workers; try again later or start more workers")
@@ -140,20 +146,16 @@ func (e *Engine) RetryRun(ctx context.Context, run, key string) (core.Run, error
 	if err != nil {
 		return old, err
 	}
-	var plan []core.PlannedStep
+	var left []core.PlannedStep
 	for _, s := range steps {
 		if s.State != core.StepSucceeded {
-			plan = append(plan, s.PlannedStep)
+			left = append(left, s.PlannedStep)
 		}
 	}
-	if len(plan) == 0 {
+	if len(left) == 0 {
 		return old, core.Errorf(core.Conflict, "every step of the run succeeded; there is nothing to retry")
 	}
 	c, err := core.CallerFrom(ctx)
-	if err != nil {
-		return old, err
-	}
-	now, err := e.store.Now(ctx)
 	if err != nil {
 		return old, err
 	}
@@ -165,7 +167,8 @@ func (e *Engine) RetryRun(ctx context.Context, run, key string) (core.Run, error
 	if !old.Deadline.IsZero() {
 		timeout = old.Deadline.Sub(old.Created)
 	}
-	a, err := e.admit(ctx, RunRequest{Target: old.Target, Request: again.Request, At: now}, again, plan, timeout)
+	a, err := e.admit(ctx, RunRequest{Target: old.Target, Request: again.Request, At: time.Now()},
+		plan{run: again, steps: left, timeout: timeout})
 	if err != nil {
 		return old, err
 	}

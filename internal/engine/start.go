@@ -28,88 +28,93 @@ type RunRequest struct {
 // Start plans and admits a run, and sends what is ready. A target that is
 // disabled or empty is skipped with a reason. NotFound when the target is gone.
 func (e *Engine) Start(ctx context.Context, r RunRequest) (core.Admitted, error) {
-	run, plan, timeout, skip, err := e.plan(ctx, r)
+	p, err := e.plan(ctx, r)
 	if err != nil {
 		return core.Admitted{}, err
 	}
-	if skip != "" {
-		return core.Admitted{Word: core.AdmitSkipped, Reason: skip}, nil
-	}
-	return e.admit(ctx, r, run, plan, timeout)
+	return e.carryOut(ctx, r, p)
 }
 
-func (e *Engine) admit(ctx context.Context, r RunRequest, run core.Run, plan []core.PlannedStep, timeout time.Duration) (core.Admitted, error) {
+func (e *Engine) carryOut(ctx context.Context, r RunRequest, p plan) (core.Admitted, error) {
+	if p.skip != "" {
+		return core.Admitted{Word: core.AdmitSkipped, Reason: p.skip}, nil
+	}
+	return e.admit(ctx, r, p)
+}
+
+func (e *Engine) admit(ctx context.Context, r RunRequest, p plan) (core.Admitted, error) {
 	f, err := e.Fleet(ctx)
 	if err != nil {
 		return core.Admitted{}, err
 	}
-	run.ID = e.store.NewRunID(r.Target.UUID, r.At, r.Request)
-	first := plan[:min(len(plan), core.Chunk)]
+	p.run.ID = e.store.NewRunID(r.Target.UUID, r.At, r.Request)
+	first := p.steps[:min(len(p.steps), core.Chunk)]
 	a, err := e.store.Admit(ctx, core.Admission{
-		Run: run, Plan: plan, Overlap: r.Overlap, Timeout: timeout, Routes: routes(f, first), Remember: rememberRequests,
+		Run: p.run, Plan: p.steps, Overlap: r.Overlap, Timeout: p.timeout, Routes: routes(f, first), Remember: rememberRequests,
 	})
 	if err != nil {
 		return a, err
 	}
-	withTimeouts(a.Sends, run.ID, plan)
-	if a.Word == core.AdmitStarted && !a.Again && len(plan) > core.Chunk {
+	withTimeouts(a.Sends, p.run.ID, p.steps)
+	if a.Word == core.AdmitStarted && !a.Again && len(p.steps) > core.Chunk {
 		a.Expand = append(a.Expand, a.Run)
 	}
 	e.Deliver(ctx, a.Effects)
 	return a, nil
 }
 
-// plan turns a target into steps. It changes nothing.
-func (e *Engine) plan(ctx context.Context, r RunRequest) (run core.Run, plan []core.PlannedStep, timeout time.Duration, skip string, err error) {
-	run = core.Run{Target: r.Target, Trigger: r.Trigger, Fire: r.Fire, Request: r.Request, RetryOf: r.RetryOf}
-	switch r.Target.Kind {
-	case core.GroupTarget:
-		var g core.Group
-		if g, err = e.group(ctx, r.Target.UUID); err != nil {
-			return
-		}
-		run.Account, run.Dialect, run.Name, run.Type, timeout = g.Account, g.Dialect, g.Name, g.Type, g.Timeout
-		plan, skip, err = e.planGroup(ctx, g)
-	case core.JobTarget:
-		var j core.Job
-		if j, err = e.job(ctx, r.Target.UUID); err != nil {
-			return
-		}
-		run.Account, run.Dialect, run.Name, run.Type = j.Account, j.Dialect, j.Name, j.Type
-		plan = []core.PlannedStep{planned(j, nil)}
-		if !j.Enabled {
-			skip = "the job is disabled"
-		}
-	default:
-		err = fmt.Errorf("plan run: target kind %q", r.Target.Kind)
-	}
-	if r.Dialect != "" {
-		run.Dialect = r.Dialect
-	}
-	return
+// A plan is what a target is to become.
+type plan struct {
+	run     core.Run // what is fixed of it
+	steps   []core.PlannedStep
+	timeout time.Duration
+	skip    string // why there is no run; "" = there is one
 }
 
-func (e *Engine) planGroup(ctx context.Context, g core.Group) (plan []core.PlannedStep, skip string, err error) {
+// plan turns a target into steps. It changes nothing.
+func (e *Engine) plan(ctx context.Context, r RunRequest) (plan, error) {
+	p := plan{run: core.Run{Target: r.Target, Trigger: r.Trigger, Fire: r.Fire, Request: r.Request, RetryOf: r.RetryOf}}
+	switch r.Target.Kind {
+	case core.GroupTarget:
+		g, jobs, err := e.store.Blueprint(ctx, r.Target.UUID)
+		if err != nil {
+			return p, err
+		}
+		p.run.Account, p.run.Dialect, p.run.Name, p.run.Type, p.timeout = g.Account, g.Dialect, g.Name, g.Type, g.Timeout
+		p.steps, p.skip = planGroup(g, jobs)
+	case core.JobTarget:
+		j, err := e.job(ctx, r.Target.UUID)
+		if err != nil {
+			return p, err
+		}
+		p.run.Account, p.run.Dialect, p.run.Name, p.run.Type = j.Account, j.Dialect, j.Name, j.Type
+		p.steps = []core.PlannedStep{planned(j, nil)}
+		if !j.Enabled {
+			p.skip = "the job is disabled"
+		}
+	default:
+		return p, fmt.Errorf("plan run: target kind %q", r.Target.Kind)
+	}
+	if r.Dialect != "" {
+		p.run.Dialect = r.Dialect
+	}
+	return p, nil
+}
+
+func planGroup(g core.Group, jobs []core.Job) (plan []core.PlannedStep, skip string) {
 	if !g.Enabled {
-		return nil, "the job group is disabled", nil
+		return nil, "the job group is disabled"
 	}
-	uuids := make([]string, len(g.Members))
-	for i, m := range g.Members {
-		uuids[i] = m.Job
-	}
-	jobs, err := e.store.Jobs(ctx, uuids)
-	if err != nil {
-		return nil, "", err
-	}
+	plan = make([]core.PlannedStep, 0, len(jobs))
 	for _, j := range jobs {
 		if j.Enabled {
 			plan = append(plan, planned(j, g.Parameters))
 		}
 	}
 	if len(plan) == 0 {
-		return nil, "the job group has no enabled jobs", nil
+		return nil, "the job group has no enabled jobs"
 	}
-	return plan, "", nil
+	return plan, ""
 }
 
 // planned fixes what a job is to do; a group's parameters fill in what the job

@@ -357,11 +357,15 @@ func (e *Engine) mayBind(ctx context.Context, target core.Target) error {
 	return mayChange(ctx, "job", target.UUID, j.Account)
 }
 
-func (e *Engine) bind(ctx context.Context, t core.Trigger, target core.Target) (core.Binding, error) {
-	noun := "job"
-	if target.Kind == core.GroupTarget {
-		noun = "job group"
+func noun(k core.TargetKind) string {
+	if k == core.GroupTarget {
+		return "job group"
 	}
+	return "job"
+}
+
+func (e *Engine) bind(ctx context.Context, t core.Trigger, target core.Target) (core.Binding, error) {
+	noun := noun(target.Kind)
 	if _, twice := t.Binding(target.UUID); twice {
 		return core.Binding{}, core.Errorf(core.Conflict, "Can not add %s[uuid:%s] twice to the same trigger[uuid:%s]", noun, target.UUID, t.UUID)
 	}

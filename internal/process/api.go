@@ -57,7 +57,12 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 		return err
 	}
 	accounts := auth.New(b.store, auth.Options{SessionLife: cfg.SessionLife})
-	password, created, err := accounts.EnsureAdmin(ctx, cfg.Admin.Name, cfg.Admin.Password)
+	var password string
+	var created bool
+	err = b.untilRedis(ctx, func(ctx context.Context) (err error) {
+		password, created, err = accounts.EnsureAdmin(ctx, cfg.Admin.Name, cfg.Admin.Password)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("make the first account: %w", err)
 	}

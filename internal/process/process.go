@@ -96,7 +96,13 @@ const followers = 256
 func (b *base) openBlocking(ctx context.Context) (redis.UniversalClient, error) {
 	c := b.redisConfig()
 	c.PoolSize, c.ClientName = followers, c.ClientName+"-follow"
-	rdb, err := redisconn.Open(ctx, c)
+	var rdb redis.UniversalClient
+	err := b.untilRedis(ctx, func(ctx context.Context) (err error) {
+		if rdb, err = redisconn.Open(ctx, c); err != nil {
+			return core.Wrap(core.Unavailable, err, "Redis cannot be reached")
+		}
+		return nil
+	})
 	if err == nil {
 		b.closers = append(b.closers, rdb.Close)
 	}
@@ -105,7 +111,7 @@ func (b *base) openBlocking(ctx context.Context) (redis.UniversalClient, error) 
 
 // queueClient makes the client that sends dispatches.
 func (b *base) queueClient(ctx context.Context) (*queue.Client, error) {
-	rdb, err := b.openRedis(ctx)
+	rdb, err := b.awaitRedis(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -117,17 +123,31 @@ func (b *base) awaitRedis(ctx context.Context) (redis.UniversalClient, error) {
 	if err := redisconn.ValidURL(b.cfg.Redis.URL); err != nil {
 		return nil, err
 	}
+	var rdb redis.UniversalClient
+	err := b.untilRedis(ctx, func(ctx context.Context) (err error) {
+		if rdb, err = b.openRedis(ctx); err != nil {
+			return core.Wrap(core.Unavailable, err, "Redis cannot be reached")
+		}
+		return nil
+	})
+	return rdb, err
+}
+
+// untilRedis repeats a step of the start while Redis is away, as long as ctx
+// lives: Redis may go again between two steps, and a process that ends for that
+// comes back only where somebody starts it.
+func (b *base) untilRedis(ctx context.Context, step func(context.Context) error) error {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
-		rdb, err := b.openRedis(try)
+		err := step(try)
 		cancel()
-		if err == nil {
-			return rdb, nil
+		if err == nil || !core.Is(err, core.Unavailable) && !errors.Is(err, context.DeadlineExceeded) {
+			return err
 		}
 		if ctx.Err() != nil {
-			return nil, errors.Join(ctx.Err(), err)
+			return errors.Join(ctx.Err(), err)
 		}
-		b.log.WarnContext(ctx, "waiting for Redis", "url", redisconn.Redact(b.cfg.Redis.URL), "err", err)
+		b.log.WarnContext(ctx, "waiting for Redis", "url", redisconn.Redact(b.cfg.Redis.URL), "err", cause(err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -135,11 +155,22 @@ func (b *base) awaitRedis(ctx context.Context) (redis.UniversalClient, error) {
 	}
 }
 
+// cause gives what lies below an error that is worded for clients.
+func cause(err error) error {
+	if e := (*core.Error)(nil); errors.As(err, &e) && e.Unwrap() != nil {
+		return e.Unwrap()
+	}
+	return err
+}
+
 // awaitStore opens the store; a worker or trigger process waits for the first api
 // process to set it up.
-func (b *base) awaitStore(ctx context.Context, o store.Options) (*store.Store, error) {
+func (b *base) awaitStore(ctx context.Context, o store.Options) (s *store.Store, err error) {
 	for told := false; ; told = true {
-		s, err := store.Open(ctx, b.rdb, o)
+		err = b.untilRedis(ctx, func(ctx context.Context) (err error) {
+			s, err = store.Open(ctx, b.rdb, o)
+			return err
+		})
 		if !core.Is(err, core.NotFound) {
 			return s, err
 		}

@@ -74,14 +74,14 @@ func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *sl
 		Host: cfg.Host, Tags: cfg.Tags, Resources: cfg.Resources, Slots: cfg.Slots, Version: Version,
 		Queues: names(queues), Drain: cfg.Drain, Types: types, Log: b.log, Metrics: workerMetrics(b),
 	})
-	if err := w.Announce(ctx); err != nil {
+	if err := b.untilRedis(ctx, w.Announce); err != nil {
 		return err
 	}
 	if err := b.listen(w, names(queues), bell); err != nil {
 		return err
 	}
 	srv, err := queue.Listen(queue.ServerOptions{
-		Open:   func() (redis.UniversalClient, error) { return b.openRedis(ctx) },
+		Open:   func() (redis.UniversalClient, error) { return b.awaitRedis(ctx) },
 		Queues: queues, Slots: cfg.Slots, Dequeuers: cfg.Dequeuers, Drain: time.Second, Bell: bell,
 		Took: w.Took, GaveBack: w.GaveBack, Log: b.log,
 	}, w.Handle)

@@ -21,7 +21,7 @@ type ServerOptions struct {
 	// Open makes a Redis client; each dequeuer has one of its own.
 	Open      func() (redis.UniversalClient, error)
 	Queues    map[string]int // name to weight
-	Slots     int            // attempts at a time; asynq's pool is as large
+	Slots     int            // attempts at a time
 	Dequeuers int            // asynq servers; each is bound by round trips
 	Drain     time.Duration  // how long Close waits for handlers
 	Bell      *redisconn.Bell
@@ -84,7 +84,7 @@ func (s *Server) add(o ServerOptions, slots int, handle Handler) error {
 		return fmt.Errorf("connect dequeuer: %w", err)
 	}
 	d := dequeuer{client: rdb, prefetch: &redisconn.Prefetch{
-		Client: rdb, Queues: slices.Collect(maps.Keys(o.Queues)), Slots: slots, Took: o.Took,
+		Client: rdb, Bell: o.Bell, Queues: slices.Collect(maps.Keys(o.Queues)), Slots: slots, Took: o.Took,
 	}}
 	rdb.AddHook(o.Bell.Hook(len(o.Queues)))
 	rdb.AddHook(d.prefetch)
@@ -93,13 +93,18 @@ func (s *Server) add(o ServerOptions, slots int, handle Handler) error {
 	}
 	rdb.AddHook(redisconn.Done{Fold: s.ends})
 	d.server = asynq.NewServerFromRedisClient(rdb, config(o, slots, len(s.dequeuers) == 0))
-	if err := d.server.Start(taskHandler(handle, d.prefetch.Done, o.Log)); err != nil {
+	if err := d.server.Start(taskHandler(handle, d.prefetch.Enter, o.Log)); err != nil {
 		_ = rdb.Close()
 		return fmt.Errorf("start dequeuer: %w", err)
 	}
 	s.dequeuers = append(s.dequeuers, d)
 	return nil
 }
+
+// poolFor is how many handlers asynq has for each slot. A handler that has freed its
+// slot needs two more round trips, the record of the end and asynq's own; a no-op
+// needs as many before it. The pool is no limit then, the slots are.
+const poolFor = 2
 
 // config sets asynq up so that its own retry means only "could not record": one
 // second, for ever, never archived. The bell makes the 1 ms check interval free.
@@ -111,7 +116,7 @@ func config(o ServerOptions, slots int, first bool) asynq.Config {
 		forward = time.Second
 	}
 	return asynq.Config{
-		Concurrency:              slots,
+		Concurrency:              poolFor * slots,
 		Queues:                   o.Queues,
 		TaskCheckInterval:        time.Millisecond,
 		DelayedTaskCheckInterval: forward,
@@ -123,9 +128,11 @@ func config(o ServerOptions, slots int, first bool) asynq.Config {
 	}
 }
 
-func taskHandler(handle Handler, done func(), log *slog.Logger) asynq.HandlerFunc {
+func taskHandler(handle Handler, enter func() (free func()), log *slog.Logger) asynq.HandlerFunc {
 	return func(ctx context.Context, t *asynq.Task) error {
-		defer done()
+		free := enter()
+		defer free()
+		ctx = context.WithValue(ctx, slotKey{}, free)
 		d, err := core.ParseDispatch(string(t.Payload()))
 		if err != nil {
 			log.ErrorContext(ctx, "message dropped: it is not a dispatch", "err", err)
@@ -133,6 +140,17 @@ func taskHandler(handle Handler, done func(), log *slog.Logger) asynq.HandlerFun
 		}
 		d.Queue, _ = asynq.GetQueueName(ctx)
 		return handle(ctx, d)
+	}
+}
+
+type slotKey struct{}
+
+// FreeSlot is called by a handler, with its own context, when the work is done and
+// only the record is not: the server may take another dispatch in its stead. When
+// the handler returns its slot is free in any case.
+func FreeSlot(ctx context.Context) {
+	if free, ok := ctx.Value(slotKey{}).(func()); ok {
+		free()
 	}
 }
 

@@ -22,19 +22,24 @@ func isScript(cmd redis.Cmder, sha string) bool {
 //	KEYS 1 pending list of a queue
 //	ARGV per task: its key, its message, its id, now in Unix nanoseconds
 //
-// It returns per task 1, or 0 when the task exists already.
+// It returns per task 1, or 0 when the task exists already. The list is written
+// first: where it cannot be, no hash may be left that would make the next try
+// believe that the task is in it.
 var enqueueScript = redis.NewScript(`
-local out, ids = {}, {}
+local out, new, ids = {}, {}, {}
 for k = 1, #ARGV, 4 do
-  if redis.call('EXISTS', ARGV[k]) == 1 then
+  local key = ARGV[k]
+  if new[key] or redis.call('EXISTS', key) == 1 then
     out[#out + 1] = 0
   else
-    redis.call('HSET', ARGV[k], 'msg', ARGV[k + 1], 'state', 'pending', 'pending_since', ARGV[k + 3])
     out[#out + 1] = 1
-    ids[#ids + 1] = ARGV[k + 2]
+    new[key], ids[#ids + 1] = k, ARGV[k + 2]
   end
 end
 if #ids > 0 then redis.call('LPUSH', KEYS[1], unpack(ids)) end
+for key, k in pairs(new) do
+  redis.call('HSET', key, 'msg', ARGV[k + 1], 'state', 'pending', 'pending_since', ARGV[k + 3])
+end
 return out`)
 
 // doneScript does what asynq's done does. It can be folded.

@@ -38,28 +38,62 @@ func NewFold(client redis.UniversalClient) *Fold { return &Fold{client: client} 
 
 // A folded item, and its answer.
 type folded struct {
-	script *redis.Script
+	script *redis.Script // nil: the value of the key is read
 	keys   []string
 	args   []any
+	alone  bool // the script is not one that can be folded
 	reply  any
 	err    error
 }
 
 // sameCall reports whether two items can go in one call.
 func (f *folded) sameCall(g *folded) bool {
-	return f.script == g.script && len(f.args) == len(g.args) && slices.Equal(f.keys, g.keys)
+	if f.script == nil {
+		return g.script == nil && f.keys[0] == g.keys[0]
+	}
+	return !f.alone && f.script == g.script && len(f.args) == len(g.args) && slices.Equal(f.keys, g.keys)
 }
 
 var errFoldBroken = errors.New("shared pipeline broke off")
 
 // Run has one item done and returns its answer. ctx can take the item back until
-// it is sent; then the answer is awaited, up to the client's timeouts.
+// it is sent; then the answer is awaited, up to the client's timeouts, and where the
+// item went alone up to ctx's deadline.
 func (f *Fold) Run(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
 	item := &folded{script: script, keys: keys, args: args, err: errFoldBroken}
 	if err := f.do(ctx, []*folded{item}); err != nil {
 		return nil, err
 	}
 	return item.reply, item.err
+}
+
+// Call runs a script that cannot be folded. It shares the pipeline, not the call.
+func (f *Fold) Call(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
+	item := &folded{script: script, keys: keys, args: args, alone: true, err: errFoldBroken}
+	if err := f.do(ctx, []*folded{item}); err != nil {
+		return nil, err
+	}
+	return item.reply, item.err
+}
+
+// Get gives the values of keys, "" for those that do not exist. Callers that ask at
+// the same time share one answer, which is never older than their question.
+func (f *Fold) Get(ctx context.Context, keys ...string) ([]string, error) {
+	items := make([]*folded, len(keys))
+	for i, key := range keys {
+		items[i] = &folded{keys: []string{key}, err: errFoldBroken}
+	}
+	if err := f.do(ctx, items); err != nil {
+		return nil, err
+	}
+	values := make([]string, len(keys))
+	for i, item := range items {
+		if item.err != nil {
+			return nil, item.err
+		}
+		values[i], _ = item.reply.(string)
+	}
+	return values, nil
 }
 
 // do has items done together with those of others.
@@ -81,6 +115,7 @@ func (f *Fold) send(ctx context.Context, items []*folded) {
 	for _, call := range calls {
 		switch err := call[0].err; {
 		case err == nil:
+		case call[0].script == nil:
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
 			// Loading is no reason to fail: the load's own error will tell.
 			_ = call[0].script.Load(ctx, f.client).Err()
@@ -97,9 +132,10 @@ func (f *Fold) send(ctx context.Context, items []*folded) {
 }
 
 // isScriptError reports whether a script failed by itself: what its items are may
-// be the reason.
+// be the reason. From Redis 7 on a command that fails in a script keeps the word
+// that its error begins with.
 func isScriptError(err error) bool {
-	return redis.HasErrorPrefix(err, "ERR") && strings.Contains(err.Error(), "script")
+	return (redis.HasErrorPrefix(err, "ERR") || redis.HasErrorPrefix(err, "WRONGTYPE")) && strings.Contains(err.Error(), "script")
 }
 
 // byCall groups items by script and keys, in the order in which they came.
@@ -108,7 +144,7 @@ func byCall(items []*folded) [][]*folded {
 next:
 	for _, item := range items {
 		for i := len(out) - 1; i >= 0; i-- {
-			if len(out[i]) < foldMost && out[i][0].sameCall(item) {
+			if (len(out[i]) < foldMost || item.script == nil) && out[i][0].sameCall(item) {
 				out[i] = append(out[i], item)
 				continue next
 			}
@@ -121,8 +157,12 @@ next:
 // exec makes the calls in one pipeline and answers their items.
 func (f *Fold) exec(ctx context.Context, calls [][]*folded) {
 	pipe := f.client.Pipeline()
-	cmds := make([]*redis.Cmd, len(calls))
+	cmds := make([]redis.Cmder, len(calls))
 	for i, call := range calls {
+		if call[0].script == nil {
+			cmds[i] = pipe.Get(ctx, call[0].keys[0])
+			continue
+		}
 		args := make([]any, 0, len(call)*len(call[0].args))
 		for _, item := range call {
 			args = append(args, item.args...)
@@ -138,9 +178,27 @@ func (f *Fold) exec(ctx context.Context, calls [][]*folded) {
 	}
 }
 
-func answer(call []*folded, cmd *redis.Cmd, err error) {
+func answer(call []*folded, cmd redis.Cmder, err error) {
 	if err == nil {
 		err = cmd.Err()
+	}
+	switch cmd := cmd.(type) {
+	case *redis.StringCmd:
+		if errors.Is(err, redis.Nil) {
+			err = nil
+		}
+		for _, item := range call {
+			item.reply, item.err = cmd.Val(), err
+		}
+	case *redis.Cmd:
+		answerScript(call, cmd, err)
+	}
+}
+
+func answerScript(call []*folded, cmd *redis.Cmd, err error) {
+	if call[0].alone {
+		call[0].reply, call[0].err = cmd.Val(), err
+		return
 	}
 	list, _ := cmd.Val().([]any)
 	if err == nil && len(list) != len(call) {
@@ -157,6 +215,6 @@ func answer(call []*folded, cmd *redis.Cmd, err error) {
 // hasOwnError reports whether a command has an error of its own. When a connection
 // is refused (wrong password, still loading, too many clients) go-redis leaves the
 // commands of a pipeline without: each would look like a success.
-func hasOwnError(cmds []*redis.Cmd) bool {
-	return slices.ContainsFunc(cmds, func(cmd *redis.Cmd) bool { return cmd.Err() != nil })
+func hasOwnError(cmds []redis.Cmder) bool {
+	return slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return cmd.Err() != nil })
 }

@@ -96,7 +96,9 @@ func newClient(c Config) (redis.UniversalClient, error) {
 	}
 	switch t.kind {
 	case cluster:
-		return redis.NewClusterClient(options.Cluster()), nil
+		client := redis.NewClusterClient(options.Cluster())
+		client.AddHook(topologyHook{client})
+		return client, nil
 	case sentinel:
 		return redis.NewFailoverClient(options.Failover()), nil
 	case unixSocket:

@@ -27,10 +27,15 @@ const (
 // trips; with a Prefetch the first dequeue brings as many as the server has room
 // for, and the next are answered from memory:
 //
-//	p := &redisconn.Prefetch{Client: client, Queues: names, Slots: n, Took: …}
+//	p := &redisconn.Prefetch{Client: client, Bell: bell, Queues: names, Slots: n, Took: …}
 //	client.AddHook(bell.Hook(len(names))) // outside, so that it sees every dequeue
 //	client.AddHook(p)
-//	p.Done() // each time a handler returns
+//	free := p.Enter() // when a task has come to its handler
+//	free()            // when its slot is free: as the handler returns, or before
+//
+// A task holds a slot from its fetch on. While none is free a dequeue waits, as the
+// server itself does while its pool is full. The pool is the larger of the two:
+// handlers that have freed their slots and only record an end keep no task waiting.
 //
 // In the same round trip it looks whether the other queues are empty, so that a
 // pass over idle queues costs one. A task that was fetched is active for asynq;
@@ -40,20 +45,22 @@ const (
 // It serves one client of one asynq server. The fields are set before use.
 type Prefetch struct {
 	Client redis.UniversalClient
+	Bell   *Bell    // of the client's other hook; a wait ends with it
 	Queues []string // names of the queues that the server asks
-	// Slots is how many tasks the server works on at a time. No more are fetched
-	// than it has room for, so that none waits here for a slot while another worker
-	// is idle.
+	// Slots is how many tasks the server works on at a time. No more are fetched, so
+	// that none waits here for a slot while another worker is idle.
 	Slots int
 	// Took is called with the ids of fetched tasks before the first is handed out.
 	Took func(ids []string)
 
-	mu     sync.Mutex
-	ready  map[string][]fetched // by queue
-	count  int                  // of all in ready
-	out    int                  // tasks handed out whose handlers have not returned
-	empty  map[string]time.Time // when a queue was last found empty
-	passed int                  // queues answered with "empty" in this pass
+	mu      sync.Mutex
+	ready   map[string][]fetched // by queue
+	count   int                  // of all in ready
+	handed  int                  // tasks handed out that have not come to a handler
+	entered int                  // tasks in handlers whose slots are not free
+	freed   chan struct{}        // closed as a slot is freed; nil while nobody waits
+	empty   map[string]time.Time // when a queue was last found empty
+	passed  int                  // queues answered with "empty" in this pass
 }
 
 // A fetched task waits to be asked for.
@@ -75,8 +82,11 @@ func (p *Prefetch) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 func (p *Prefetch) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		answer, ok := cmd.(*redis.Cmd)
-		if !ok || !isDequeue(cmd) || !isScript(cmd, asynqDequeue) {
+		if !ok || !isDequeue(cmd) {
 			return next(ctx, cmd)
+		}
+		if !isScript(cmd, asynqDequeue) {
+			return p.plain(ctx, cmd, next)
 		}
 		message, err := p.answer(ctx, queueOf(cmd), cmd.Args()[3:])
 		p.answered(err)
@@ -97,6 +107,9 @@ func (p *Prefetch) answer(ctx context.Context, queue string, args []any) (string
 	if t, ok := p.next(queue); ok {
 		return t.message, nil
 	}
+	if !p.await(ctx) {
+		return "", redis.Nil
+	}
 	if err := p.fetch(ctx, queue, args); err != nil {
 		return "", err
 	}
@@ -104,6 +117,84 @@ func (p *Prefetch) answer(ctx context.Context, queue string, args []any) (string
 		return t.message, nil
 	}
 	return "", redis.Nil
+}
+
+// plain lets the dequeue of another version of asynq through once a slot is free.
+func (p *Prefetch) plain(ctx context.Context, cmd redis.Cmder, next redis.ProcessHook) error {
+	err := error(redis.Nil)
+	if p.await(ctx) {
+		err = next(ctx, cmd)
+	}
+	p.answered(err)
+	if err != nil {
+		cmd.SetErr(err)
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handed++
+	return nil
+}
+
+// await waits for a free slot and reports whether there is one. It does not wait
+// while tasks of other queues wait here, which asynq is about to ask for, nor for
+// each queue of a pass anew.
+func (p *Prefetch) await(ctx context.Context) bool {
+	p.mu.Lock()
+	room := p.room() > 0
+	if room || p.count > 0 || p.passed > 0 {
+		p.mu.Unlock()
+		return room
+	}
+	freed := make(chan struct{})
+	p.freed = freed
+	p.mu.Unlock()
+
+	timer := time.NewTimer(longestSleep)
+	defer timer.Stop()
+	select {
+	case <-freed:
+		return true
+	case <-timer.C:
+		p.askAnew()
+	case <-ctx.Done():
+	case <-p.Bell.closed:
+	}
+	return false
+}
+
+// askAnew ends a wait after which asynq's dequeue is too old: a lease is counted
+// from when it began. The ring has asynq begin another instead of going to sleep.
+// What was handed out before the wait and is in no handler yet never will be: asynq
+// could not read it, and its slot is free.
+func (p *Prefetch) askAnew() {
+	p.mu.Lock()
+	p.handed = 0
+	p.mu.Unlock()
+	p.Bell.Ring()
+}
+
+// room gives how many slots are free. p.mu is held.
+func (p *Prefetch) room() int { return p.Slots - p.count - p.handed - p.entered }
+
+// Enter notes that a task has come to its handler. free gives its slot back; it may
+// be called again, to no effect.
+func (p *Prefetch) Enter() (free func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handed = max(0, p.handed-1)
+	p.entered++
+	return sync.OnceFunc(p.free)
+}
+
+func (p *Prefetch) free() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.entered--
+	if p.freed != nil && p.room() > 0 {
+		close(p.freed)
+		p.freed = nil
+	}
 }
 
 // answered follows the passes. What a pass finds empty is found anew in the next
@@ -150,7 +241,7 @@ func (p *Prefetch) next(queue string) (fetched, bool) {
 	}
 	p.ready[queue] = waiting[1:]
 	p.count--
-	p.out++
+	p.handed++
 	return waiting[0], true
 }
 
@@ -190,14 +281,7 @@ func keysOf(args []any) []string {
 func (p *Prefetch) most() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return max(1, min(prefetchMost, p.Slots-p.out-p.count))
-}
-
-// Done notes that the handler of a task has returned.
-func (p *Prefetch) Done() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.out = max(0, p.out-1) // one that came without a fetch was not counted
+	return max(1, min(prefetchMost, p.room()))
 }
 
 // look asks whether the other queues have tasks.

@@ -32,6 +32,9 @@ type turn[T any] struct {
 // item was sent, it is taken back and the error is ctx's; once sent, the answer is
 // awaited.
 func (r *relay[T]) do(ctx context.Context, item T, most int, send func(items []T)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	t := r.enter(item)
 	if t == nil {
 		defer r.pass()
@@ -39,10 +42,14 @@ func (r *relay[T]) do(ctx context.Context, item T, most int, send func(items []T
 		return nil
 	}
 	holds, err := r.await(ctx, t)
+	turns.Put(t.mine)
 	if !holds {
 		return err
 	}
 	defer r.pass()
+	if err := ctx.Err(); err != nil {
+		return err // it ended while the wire was on its way to us
+	}
 	others := r.take(most - 1)
 	defer func() { // also should send panic
 		for _, other := range others {
@@ -57,6 +64,10 @@ func (r *relay[T]) do(ctx context.Context, item T, most int, send func(items []T
 	return nil
 }
 
+// turns are the channels of turns that are over: each passes one value at most, and
+// is empty then.
+var turns = sync.Pool{New: func() any { return make(chan bool, 1) }}
+
 // enter takes the wire and returns nil, or queues the item for its turn.
 func (r *relay[T]) enter(item T) *turn[T] {
 	r.mu.Lock()
@@ -65,7 +76,7 @@ func (r *relay[T]) enter(item T) *turn[T] {
 		r.held = true
 		return nil
 	}
-	t := &turn[T]{item: item, mine: make(chan bool, 1)}
+	t := &turn[T]{item: item, mine: turns.Get().(chan bool)}
 	r.waiting = append(r.waiting, t)
 	return t
 }

@@ -39,12 +39,12 @@ func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, err
 		return core.Admitted{}, err
 	}
 	for {
-		r, err := s.call(ctx, admitScript, home, args...)
+		r, err := s.fold.Call(ctx, admitScript, []string{home}, args...)
 		if err != nil {
 			return core.Admitted{}, unavailable("admit run "+a.Run.ID, err)
 		}
-		if reply(r).text(0) != "noplan" {
-			return admitted(reply(r)), nil
+		if got := replyOf(r); got.text(0) != "noplan" {
+			return admitted(got, a), nil
 		}
 		if err := s.putPlan(ctx, home, hash, rows); err != nil {
 			return core.Admitted{}, err
@@ -93,15 +93,31 @@ func appendRoutes(args []any, plan []core.PlannedStep, from int, routes []core.R
 	return args
 }
 
-func admitted(r reply) core.Admitted {
+func admitted(r reply, a core.Admission) core.Admitted {
 	word, again := r.text(0), false
 	if len(word) > 6 && word[:6] == "again-" {
 		word, again = word[6:], true
 	}
 	return core.Admitted{
-		Word: core.AdmitWord(word), Again: again, Run: r.text(1), Reason: r.text(2),
+		Word: core.AdmitWord(word), Again: again, Run: r.text(1), Reason: r.text(2), Made: made(r, a),
 		Effects: core.Effects{Sends: sends(r.list(3)), Stops: stops(r.list(4)), Expand: r.list(5)},
 	}
+}
+
+// made gives the run that an admission made, as Run would at that moment.
+func made(r reply, a core.Admission) core.Run {
+	if r.number(6) == 0 {
+		return core.Run{}
+	}
+	run := a.Run
+	run.State, run.Created, run.Counts.Total = core.RunPending, fromMillis(r.number(6)), len(a.Plan)
+	if core.AdmitWord(r.text(0)) == core.AdmitBuffered {
+		run.Reason = r.text(2)
+	}
+	if a.Timeout > 0 {
+		run.Deadline = fromMillis(r.number(7) + a.Timeout.Milliseconds())
+	}
+	return run
 }
 
 // Expand makes the steps [from, from+len(routes)) of a run that is at that index;

@@ -80,7 +80,7 @@ func (s *Store) Finish(ctx context.Context, d core.Dispatch, worker string, o co
 	if o.Retry >= 0 {
 		retry = o.Retry.Milliseconds()
 	}
-	r, err := s.fold.Run(ctx, finishScript, []string{home}, d.Run, d.Step, d.Fence.String(), worker, letter, o.ExitCode, clean(o.Reason), o.Output, retry)
+	r, err := s.ends.Run(ctx, finishScript, []string{home}, d.Run, d.Step, d.Fence.String(), worker, letter, o.ExitCode, clean(o.Reason), o.Output, retry)
 	if err != nil {
 		return core.Finished{}, unavailable("finish "+d.ID(), err)
 	}

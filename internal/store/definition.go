@@ -21,7 +21,7 @@ func (s *Store) put(ctx context.Context, noun, uuid string, row any, expect, ver
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", noun, err)
 	}
-	n, err := putScript.Run(ctx, s.rdb, []string{key, other}, uuid, expect, b, version).Int()
+	n, err := putScript.Run(ctx, s.rdb, []string{key, other, editsKey(s.home(uuid))}, uuid, expect, b, version).Int()
 	if err != nil {
 		return unavailable("write "+noun, err)
 	}

@@ -198,7 +198,12 @@ func (s *Store) agree(ctx context.Context, group, job string, m membership) (boo
 	case m.listed && (!m.exists || m.claim != "" && m.claim != group):
 		// The job is gone, or another group took it while this list was being
 		// written: the claim wins.
-		return false, s.rdb.ZRem(ctx, members, job).Err()
+		_, err := s.rdb.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+			tx.ZRem(ctx, members, job)
+			tx.Incr(ctx, editsKey(s.home(group)))
+			return nil
+		})
+		return false, err
 	case m.listed && m.claim == "":
 		return false, s.rdb.HSetNX(ctx, claims, job, group).Err()
 	case !m.listed && m.claim == group:

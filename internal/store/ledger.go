@@ -2,61 +2,119 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/id"
 )
 
-// NextSlots gives the triggers of a partition whose next slot is at or before
-// the given instant, earliest first, at most most.
-func (s *Store) NextSlots(ctx context.Context, partition int, until time.Time, most int) ([]core.Slot, error) {
-	z, err := s.rdb.ZRangeByScoreWithScores(ctx, triggerRoot(partition)+":next", &redis.ZRangeBy{
-		Min: "-inf", Max: strconv.FormatInt(until.UnixMilli(), 10), Count: int64(most),
-	}).Result()
-	if err != nil {
-		return nil, unavailable("read next slots", err)
+// One call of the advance script takes so many triggers, and no more once they bring
+// so many entries: it keeps all others from Redis meanwhile.
+const (
+	mostAdvanced = 128
+	manyEntries  = 256
+)
+
+// advanceLanes is on how many connections an Advance travels. Redis serves its clients
+// in turn, so a wave on one connection would wait for all who decide the fires of the
+// wave before.
+const advanceLanes = 4
+
+// Advance moves triggers of any partitions past slots, each trigger named once. It
+// reports, per item, whether it took effect: false means that the trigger was edited
+// or that another process advanced it.
+func (s *Store) Advance(ctx context.Context, items []core.Advance) ([]bool, error) {
+	moved := make([]bool, len(items))
+	calls := s.advanceCalls(items)
+	lanes := min(advanceLanes, len(calls))
+	errs := make([]error, lanes)
+	var wg sync.WaitGroup
+	for n := 1; n < lanes; n++ {
+		wg.Go(func() { errs[n] = s.advance(ctx, items, calls[n*len(calls)/lanes:(n+1)*len(calls)/lanes], moved) })
 	}
-	out := make([]core.Slot, len(z))
-	for k, m := range z {
-		uuid, _ := m.Member.(string)
-		out[k] = core.Slot{Trigger: uuid, At: fromMillis(int64(m.Score))}
+	if lanes > 0 {
+		errs[0] = s.advance(ctx, items, calls[:len(calls)/lanes], moved)
 	}
-	return out, nil
+	wg.Wait()
+	return moved, unavailable("advance triggers", errors.Join(errs...))
 }
 
-// Advance moves triggers of any partitions past slots. It reports, per item,
-// whether it took effect: false means that the trigger was edited or that
-// another process advanced it.
-func (s *Store) Advance(ctx context.Context, items []core.Advance) ([]bool, error) {
-	pipe := s.rdb.Pipeline()
-	cmds := make([]*redis.Cmd, len(items))
+// An advanceCall is one call of the script: some items of one partition.
+type advanceCall struct {
+	root    string
+	items   []int // indexes
+	entries int
+	done    bool
+}
+
+func (c *advanceCall) full() bool { return len(c.items) == mostAdvanced || c.entries >= manyEntries }
+
+func (s *Store) advanceCalls(items []core.Advance) []*advanceCall {
+	filling := make([]*advanceCall, s.opts.Partitions)
+	var all []*advanceCall
 	for k, a := range items {
-		args := []any{a.Trigger, a.Revision, slotText(a.From), slotText(a.Next), len(a.Entries)}
+		n := id.Partition(a.Trigger, s.opts.Partitions)
+		call := filling[n]
+		if call == nil || call.full() {
+			call = &advanceCall{root: triggerRoot(n)}
+			filling[n], all = call, append(all, call)
+		}
+		call.items, call.entries = append(call.items, k), call.entries+len(a.Entries)
+	}
+	return all
+}
+
+// advance sends calls, at first and again if the script is missing, and notes what
+// moved.
+func (s *Store) advance(ctx context.Context, items []core.Advance, calls []*advanceCall, moved []bool) error {
+	err := s.sendAdvances(ctx, items, calls, moved)
+	if err == nil || !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return err
+	}
+	if err := advanceScript.Load(ctx, s.rdb).Err(); err != nil {
+		return err
+	}
+	return s.sendAdvances(ctx, items, slices.DeleteFunc(calls, func(c *advanceCall) bool { return c.done }), moved)
+}
+
+func (s *Store) sendAdvances(ctx context.Context, items []core.Advance, calls []*advanceCall, moved []bool) error {
+	pipe := s.rdb.Pipeline()
+	cmds := make([]*redis.Cmd, len(calls))
+	for c, call := range calls {
+		cmds[c] = advanceScript.EvalSha(ctx, pipe, []string{call.root}, s.advanceArgs(items, call)...)
+	}
+	_, err := pipe.Exec(ctx)
+	for c, cmd := range cmds {
+		got, failed := cmd.Slice()
+		if failed != nil {
+			continue
+		}
+		for i, k := range calls[c].items {
+			moved[k] = reply(got).number(i) == 1
+		}
+		calls[c].done = true
+	}
+	return err
+}
+
+func (s *Store) advanceArgs(items []core.Advance, call *advanceCall) []any {
+	args := make([]any, 0, 5*len(call.items)+3*call.entries)
+	for _, k := range call.items {
+		a := items[k]
+		args = append(args, a.Trigger, a.Revision, slotText(a.From), slotText(a.Next), len(a.Entries))
 		for _, e := range a.Entries {
 			args = s.appendEntry(args, e)
 		}
-		cmds[k] = advanceScript.EvalSha(ctx, pipe, []string{s.triggerHome(a.Trigger)}, args...)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			if err := advanceScript.Load(ctx, s.rdb).Err(); err != nil {
-				return nil, unavailable("load script", err)
-			}
-			return s.Advance(ctx, items)
-		}
-		return nil, unavailable("advance triggers", err)
-	}
-	out := make([]bool, len(items))
-	for k, cmd := range cmds {
-		n, _ := cmd.Int()
-		out[k] = n == 1
-	}
-	return out, nil
+	return args
 }
 
 // Lookup says what is known of a fire: its trigger, its ledger entry (zero when
@@ -69,7 +127,7 @@ func (s *Store) Lookup(ctx context.Context, f core.FireID) (t core.Trigger, e co
 	}
 	got := reply(r)
 	if got.text(1) != "" {
-		if t, err = decodeTrigger(got.text(1)); err != nil {
+		if t, err = decodeTrigger(f.Trigger, got.text(1)); err != nil {
 			return t, e, false, false, err
 		}
 	}
@@ -186,16 +244,20 @@ func (s *Store) appendEntry(args []any, e core.LedgerEntry) []any {
 }
 
 func encodeEntry(e core.LedgerEntry) string {
-	manual := "0"
+	b := make([]byte, 0, 96)
+	b = strconv.AppendInt(b, e.Revision, 10)
 	if e.Manual {
-		manual = "1"
+		b = append(b, "|1"...)
+	} else {
+		b = append(b, "|0"...)
 	}
-	return strings.Join([]string{
-		strconv.FormatInt(e.Revision, 10), manual,
-		strconv.FormatInt(millis(e.From), 10), strconv.FormatInt(millis(e.To), 10), strconv.Itoa(e.Count),
-		strconv.FormatInt(millis(e.Published), 10), strconv.FormatInt(millis(e.Decided), 10), string(e.Decision),
-		strings.Join(e.Runs, ","), strings.Join(e.Only, ","), clean(e.Reason),
-	}, "|")
+	for _, n := range [...]int64{millis(e.From), millis(e.To), int64(e.Count), millis(e.Published), millis(e.Decided)} {
+		b = strconv.AppendInt(append(b, '|'), n, 10)
+	}
+	for _, text := range [...]string{string(e.Decision), strings.Join(e.Runs, ","), strings.Join(e.Only, ","), clean(e.Reason)} {
+		b = append(append(b, '|'), text...)
+	}
+	return string(b)
 }
 
 func decodeEntry(id, row string) (core.LedgerEntry, error) {

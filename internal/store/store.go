@@ -42,9 +42,11 @@ type Options struct {
 // A Store is safe for concurrent use.
 type Store struct {
 	rdb   redis.UniversalClient
-	fold  *redisconn.Fold // group commit of Begin and Finish
+	fold  *redisconn.Fold // group commit of admissions and Begins
+	ends  *redisconn.Fold // group commit of Finishes, which need not wait for those
 	opts  Options
 	plans planMemory
+	drawn blueprints
 }
 
 // New makes a Store on a client that the caller closes.
@@ -67,7 +69,7 @@ func New(rdb redis.UniversalClient, opts Options) *Store {
 	if opts.Blocking == nil {
 		opts.Blocking = rdb
 	}
-	return &Store{rdb: rdb, fold: redisconn.NewFold(rdb), opts: opts}
+	return &Store{rdb: rdb, fold: redisconn.NewFold(rdb), ends: redisconn.NewFold(rdb), opts: opts}
 }
 
 // Open is New plus the check that this Redis was set up with the same number of

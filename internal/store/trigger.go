@@ -2,10 +2,7 @@ package store
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -23,15 +20,15 @@ import (
 func (s *Store) PutTrigger(ctx context.Context, t core.Trigger, settled time.Time, checkNext bool, entries []core.LedgerEntry, touched []core.Target) error {
 	expect := t.Version
 	t.Version++
-	b, err := json.Marshal(t)
+	row, err := encodeTrigger(t)
 	if err != nil {
-		return fmt.Errorf("encode trigger: %w", err)
+		return err
 	}
 	was := "*"
 	if checkNext {
 		was = slotText(settled)
 	}
-	args := []any{t.UUID, expect, b, t.Version, t.Revision, was, slotText(t.Next), len(entries)}
+	args := []any{t.UUID, expect, row, t.Version, t.Revision, was, slotText(t.Next), len(entries)}
 	for _, e := range entries {
 		args = s.appendEntry(args, e)
 	}
@@ -60,37 +57,90 @@ func slotText(t time.Time) string {
 // Trigger gives one trigger with its next slot; NotFound also for a tombstone
 // unless dead is asked for.
 func (s *Store) Trigger(ctx context.Context, uuid string, dead bool) (core.Trigger, error) {
-	pipe := s.rdb.Pipeline()
-	row := pipe.HGet(ctx, s.triggerHome(uuid)+":trigger", uuid)
-	next := pipe.ZScore(ctx, s.triggerHome(uuid)+":next", uuid)
-	if err := exec(ctx, pipe); err != nil {
-		return core.Trigger{}, unavailable("read trigger", err)
-	}
-	if isNil(row.Err()) {
-		return core.Trigger{}, core.Missing("trigger", uuid)
-	}
-	t, err := decodeTrigger(row.Val())
+	all, err := s.Triggers(ctx, []string{uuid})
 	if err != nil {
-		return t, err
+		return core.Trigger{}, err
 	}
-	if !t.Deleted.IsZero() && !dead {
+	t, ok := all[uuid]
+	if !ok || !t.Deleted.IsZero() && !dead {
 		return core.Trigger{}, core.Missing("trigger", uuid)
 	}
-	t.Next = fromMillis(int64(next.Val()))
 	return t, nil
 }
 
-// decodeTrigger reads "<version>|<revision>|<JSON>".
-func decodeTrigger(row string) (core.Trigger, error) {
-	var t core.Trigger
-	parts := strings.SplitN(row, "|", 3)
-	if len(parts) != 3 {
-		return t, fmt.Errorf("read trigger row: no version and revision")
+// Triggers gives triggers with their next slots, by uuid; those that do not exist are
+// left out, tombstones are not.
+func (s *Store) Triggers(ctx context.Context, uuids []string) (map[string]core.Trigger, error) {
+	pipe := s.rdb.Pipeline()
+	rows, nexts := make([]*redis.StringCmd, len(uuids)), make([]*redis.FloatCmd, len(uuids))
+	for k, uuid := range uuids {
+		rows[k] = pipe.HGet(ctx, s.triggerHome(uuid)+":trigger", uuid)
+		nexts[k] = pipe.ZScore(ctx, s.triggerHome(uuid)+":next", uuid)
 	}
-	if err := json.Unmarshal([]byte(parts[2]), &t); err != nil {
-		return t, fmt.Errorf("read trigger row: %w", err)
+	if err := exec(ctx, pipe); err != nil {
+		return nil, unavailable("read trigger", err)
 	}
-	return t, nil
+	out := make(map[string]core.Trigger, len(uuids))
+	for k, uuid := range uuids {
+		if isNil(rows[k].Err()) {
+			continue
+		}
+		t, err := decodeTrigger(uuid, rows[k].Val())
+		if err != nil {
+			return nil, err
+		}
+		t.Next = fromMillis(int64(nexts[k].Val()))
+		out[uuid] = t
+	}
+	return out, nil
+}
+
+// mostEdits is how many edits of a partition are kept, as trigger.lua does.
+const mostEdits = 1000
+
+// Edits tells which triggers of each partition were edited since a mark that it or
+// EditMark gave before, and how far that reaches. A partition whose mark is not to be
+// found any more is in lost: anything may have been edited there.
+func (s *Store) Edits(ctx context.Context, since map[int]int64) (uuids []string, upTo map[int]int64, lost []int, err error) {
+	pipe := s.rdb.Pipeline()
+	reads := make(map[int]*redis.ZSliceCmd, len(since))
+	for n, mark := range since {
+		reads[n] = pipe.ZRangeByScoreWithScores(ctx, triggerRoot(n)+":edited", &redis.ZRangeBy{Min: strconv.FormatInt(mark, 10), Max: "+inf"})
+	}
+	if len(since) == 0 {
+		return nil, nil, nil, nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, nil, nil, unavailable("read edits", err)
+	}
+	upTo = make(map[int]int64, len(since))
+	for n, read := range reads {
+		edits := read.Val()
+		upTo[n] = since[n]
+		if len(edits) > 0 {
+			upTo[n] = int64(edits[len(edits)-1].Score)
+		}
+		// The mark itself is there, or was edited again since.
+		if len(edits) >= mostEdits || len(edits) == 0 && since[n] > 0 {
+			lost = append(lost, n)
+			continue
+		}
+		for _, e := range edits {
+			if uuid, _ := e.Member.(string); int64(e.Score) > since[n] {
+				uuids = append(uuids, uuid)
+			}
+		}
+	}
+	return uuids, upTo, lost, nil
+}
+
+// EditMark gives the mark from which on Edits tells what was edited after now.
+func (s *Store) EditMark(ctx context.Context, partition int) (int64, error) {
+	last, err := s.rdb.ZRevRangeWithScores(ctx, triggerRoot(partition)+":edited", 0, 0).Result()
+	if err != nil || len(last) == 0 {
+		return 0, unavailable("read edits", err)
+	}
+	return int64(last[0].Score), nil
 }
 
 // ListTriggers gives every trigger of a partition, or of all for a negative one,
@@ -118,7 +168,7 @@ func (s *Store) ListTriggers(ctx context.Context, partition int) ([]core.Trigger
 			next[uuid] = fromMillis(int64(z.Score))
 		}
 		for uuid, row := range rows[k].Val() {
-			t, err := decodeTrigger(row)
+			t, err := decodeTrigger(uuid, row)
 			if err != nil {
 				return nil, err
 			}
@@ -138,8 +188,8 @@ func (s *Store) Tombstones(ctx context.Context, partition int) ([]core.Trigger, 
 		return nil, unavailable("list triggers", err)
 	}
 	var out []core.Trigger
-	for _, row := range rows {
-		t, err := decodeTrigger(row)
+	for uuid, row := range rows {
+		t, err := decodeTrigger(uuid, row)
 		if err != nil {
 			return nil, err
 		}
@@ -162,6 +212,7 @@ func (s *Store) Bury(ctx context.Context, uuid string) error {
 		pipe.ZRem(ctx, home+":undecided", uuid+"/"+entry)
 	}
 	pipe.HDel(ctx, home+":trigger", uuid)
+	pipe.ZRem(ctx, home+":edited", uuid)
 	pipe.Del(ctx, home+":led:"+uuid, home+":row:"+uuid, home+":day:"+uuid)
 	_, err = pipe.Exec(ctx)
 	return unavailable("remove tombstone", err)

@@ -1,6 +1,9 @@
 package store_test
 
 import (
+	"encoding/json"
+	"reflect"
+	"strconv"
 	"testing"
 	"time"
 
@@ -172,29 +175,89 @@ func TestBuryLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestNextSlots(t *testing.T) {
+// TestEdits follows the edits of a partition from mark to mark.
+func TestEdits(t *testing.T) {
 	w := newWorld(t, store.Options{Partitions: 1})
-	for _, k := range []int{5, 2, 8} {
-		w.trigger("T"+itoa(k), slot(k))
-	}
-	w.trigger("off", time.Time{})
-	for _, row := range []struct {
-		until time.Time
-		most  int
-		want  []time.Time
-	}{
-		{slot(1), 10, nil},
-		{slot(2), 10, []time.Time{slot(2)}},
-		{slot(9), 10, []time.Time{slot(2), slot(5), slot(8)}},
-		{slot(9), 2, []time.Time{slot(2), slot(5)}},
-	} {
-		var got []time.Time
-		for _, s := range must(w.store.NextSlots(t.Context(), 0, row.until, row.most))(w) {
-			if w.names[s.Trigger] != "T"+itoa(s.At.Second()) {
-				t.Errorf("got %s at %v", w.names[s.Trigger], s.At)
-			}
-			got = append(got, s.At)
+	mark := must(w.store.EditMark(t.Context(), 0))(w)
+	read := func() (names []string, lost bool) {
+		uuids, upTo, gone, err := w.store.Edits(t.Context(), map[int]int64{0: mark})
+		w.ok(err)
+		for _, uuid := range uuids {
+			names = append(names, w.names[uuid])
 		}
-		wantEqual(t, "until "+row.until.String(), got, row.want)
+		mark = upTo[0]
+		return names, len(gone) > 0
+	}
+	want := func(when string, names ...string) {
+		t.Helper()
+		got, lost := read()
+		wantEqual(t, when, got, names)
+		if lost {
+			t.Errorf("%s: the mark %d is lost", when, mark)
+		}
+	}
+	want("of nothing")
+	a, b := w.trigger("A", slot(1)), w.trigger("B", slot(1))
+	want("of two that were made", "A", "B")
+	want("again")
+	edit := func(uuid string) {
+		t.Helper()
+		w.ok(w.store.PutTrigger(t.Context(), w.readTrigger(uuid), time.Time{}, false, nil, nil))
+	}
+	edit(a)
+	want("of the earlier one", "A")
+	edit(b)
+	edit(a)
+	edit(a)
+	want("of both, one twice", "B", "A")
+	if got := must(w.store.EditMark(t.Context(), 0))(w); got != mark {
+		t.Errorf("the mark is %d, want that of the last edit, %d", got, mark)
+	}
+	w.advance(a, 1, slot(1), slot(2), published(1, slot(1)))
+	want("of a trigger that only fired")
+	for range 1001 {
+		w.trigger("another", slot(1))
+	}
+	if names, lost := read(); !lost {
+		t.Errorf("after more edits than are kept, %d are told and no mark is lost", len(names))
+	}
+	want("after that")
+	w.ok(w.rdb.Del(t.Context(), "takt:{t:0}:edited").Err())
+	if _, lost := read(); !lost {
+		t.Error("the edits were deleted and the mark is not lost")
+	}
+}
+
+// TestTriggerRow reads back what was written, and what was written under long names.
+func TestTriggerRow(t *testing.T) {
+	w := newWorld(t, store.Options{Partitions: 1})
+	at := time.Date(2030, 1, 2, 3, 4, 5, 678_901_000, time.UTC)
+	full := core.Trigger{
+		Meta: core.Meta{
+			UUID: w.call(id.New(), "full"), Account: "acc", Dialect: core.Native, Name: "a|b \"c\"", Description: "d\n", Version: 1,
+			Created: at, Updated: at.Add(time.Microsecond),
+		},
+		Schedule: schedule.Spec{
+			Kind: schedule.Simple, Dialect: "unix", Expression: "* * * * *", Zone: "Asia/Shanghai", Gap: "skip", Overlap: "both",
+			Interval: time.Second, Start: at, End: at.Add(time.Hour), Repeat: 3,
+		},
+		Misfire: schedule.Misfire{Policy: schedule.FireAll, Threshold: time.Minute, CatchupWindow: time.Hour, CatchupMax: 7},
+		Overlap: core.Overlap{Policy: core.OverlapBufferAll, Limit: 3}, Enabled: true, Floating: true, Revision: 4, Next: slot(1), Deleted: at,
+		Targets: []core.Binding{{Target: core.Target{Kind: core.JobTarget, UUID: "j"}, Ref: "r", Added: at}},
+	}
+	for field := range reflect.ValueOf(full).NumField() {
+		if reflect.ValueOf(full).Field(field).IsZero() {
+			t.Fatalf("field %s is not tested", reflect.TypeFor[core.Trigger]().Field(field).Name)
+		}
+	}
+	plain := core.Trigger{Meta: core.Meta{UUID: w.call(id.New(), "plain"), Version: 1, Created: at, Updated: at}, Revision: 1}
+	for _, tr := range []core.Trigger{full, plain} {
+		put := tr
+		put.Version = 0
+		w.ok(w.store.PutTrigger(t.Context(), put, time.Time{}, false, nil, nil))
+		wantEqual(t, w.names[tr.UUID], must(w.store.Trigger(t.Context(), tr.UUID, true))(w), tr)
+		long := must(json.Marshal(tr))(w)
+		w.ok(w.rdb.HSet(t.Context(), "takt:{t:0}:trigger", tr.UUID, "1|"+strconv.FormatInt(tr.Revision, 10)+"|"+string(long)).Err())
+		wantEqual(t, w.names[tr.UUID]+" under long names", must(w.store.Trigger(t.Context(), tr.UUID, true))(w), tr)
 	}
 }

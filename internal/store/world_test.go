@@ -93,9 +93,11 @@ func (w *world) lines() []string {
 	return out
 }
 
+// keys gives all keys but the counters of edits, which only ever grow.
 func (w *world) keys() []string {
 	w.Helper()
 	keys := must(w.rdb.Keys(w.Context(), "*").Result())(w)
+	keys = slices.DeleteFunc(keys, func(k string) bool { return strings.HasSuffix(k, ":edits") })
 	slices.Sort(keys)
 	return keys
 }

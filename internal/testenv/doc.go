@@ -5,10 +5,15 @@
 //	client := redis.Client(t)
 //	nats := testenv.NATS(t)         // NATS with JetStream, in this process
 //
+// Cluster and Sentinel start six real processes each, whose master can be killed:
+//
+//	cluster := testenv.Cluster(t)
+//	killed, back := cluster.FailOver(key)
+//
 // Fault tests kill, stop, freeze and restart them; they come back under the
 // same URL with what was on disk. Everything ends with the test.
 //
 // Tests do not sleep: Eventually waits for a condition and is the one place
 // that polls. SameSlot watches a client for scripts that Redis Cluster would
-// refuse.
+// refuse, and WantNoScan a server for commands that walk through the keyspace.
 package testenv

@@ -52,13 +52,7 @@ func (silent) Printf(context.Context, string, ...any) {}
 
 func startRedis(t testing.TB, options embedded.RedisOptions) *RedisServer {
 	t.Helper()
-	quiet.Do(func() { redis.SetLogger(silent{}) })
-	if _, _, ok := embedded.LookupRedis(); !ok {
-		if os.Getenv("CI") != "" {
-			t.Fatal("redis-server is not installed, and CI must not skip tests")
-		}
-		t.Skip("redis-server is not installed: apt-get install redis-server, or brew install redis")
-	}
+	needRedis(t)
 	// Not t.TempDir: its names grow with the test's and a unix socket's path is short.
 	dir, err := os.MkdirTemp("", "takt-test-")
 	if err != nil {
@@ -75,6 +69,20 @@ func startRedis(t testing.TB, options embedded.RedisOptions) *RedisServer {
 	r.start()
 	r.URL = r.server.URL()
 	return r
+}
+
+// needRedis skips the test where no redis-server is installed, or fails it where
+// CI is set.
+func needRedis(t testing.TB) {
+	t.Helper()
+	quiet.Do(func() { redis.SetLogger(silent{}) })
+	if _, _, ok := embedded.LookupRedis(); ok {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("redis-server is not installed, and CI must not skip tests")
+	}
+	t.Skip("redis-server is not installed: apt-get install redis-server, or brew install redis")
 }
 
 func (r *RedisServer) start() {

@@ -3,6 +3,8 @@ package trigger
 import (
 	"container/heap"
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -11,13 +13,15 @@ import (
 )
 
 const (
-	// wave is how many triggers are handled at a time.
-	wave = 256
+	// wave is about how many fires are handled at a time.
+	wave = 4096
 	// message is how many fires travel together.
 	message = 256
+	// messages is how many messages are under way at a time.
+	messages = 16
 	// patience with NATS and Redis for one wave.
 	patience = 3 * time.Second
-	// again is the wait after a wave that could not be published.
+	// again is the wait after a wave that could not be published or advanced.
 	again = 250 * time.Millisecond
 )
 
@@ -30,26 +34,31 @@ type plan struct {
 
 // fireDue handles a wave of what is due and returns how long to wait for more.
 func (p *Process) fireDue(ctx context.Context) time.Duration {
+	if wait := time.Until(p.rest); wait > 0 {
+		return wait
+	}
+	if len(p.published) >= wave {
+		return wall // an outcome comes first
+	}
 	now := p.clock()
 	plans := p.collect(now)
 	if len(plans) == 0 {
 		return p.untilNext(now)
 	}
-	ok := p.carryOut(ctx, plans, now)
-	for _, pl := range plans {
-		p.putBack(pl.entry)
-	}
-	if !ok {
+	if !p.carryOut(ctx, plans, now) {
+		p.rest = time.Now().Add(again)
 		return again
 	}
 	return p.untilNext(p.clock())
 }
 
-// putBack returns an entry to the heap unless it was removed or reloaded
+// putBack returns entries to the heap unless they were removed or reloaded
 // meanwhile.
-func (p *Process) putBack(e *entry) {
-	if e.at == outside && p.known[e.trigger.UUID] == e {
-		heap.Push(&p.slots, e)
+func (p *Process) putBack(plans []plan) {
+	for _, pl := range plans {
+		if e := pl.entry; e.at == outside && p.known[e.trigger.UUID] == e {
+			heap.Push(&p.slots, e)
+		}
 	}
 }
 
@@ -63,10 +72,10 @@ func (p *Process) untilNext(now time.Time) time.Duration {
 	return max(0, min(wall, p.slots[0].due.Sub(now)))
 }
 
-// collect takes up to a wave of due entries out of the heap. Entries whose late
+// collect takes about a wave of due entries out of the heap. Entries whose late
 // slots the storm guard holds back are due again later, behind those on time.
 func (p *Process) collect(now time.Time) (plans []plan) {
-	for len(plans) < wave && len(p.slots) > 0 && !p.slots[0].due.After(now) {
+	for fires := 0; fires < wave && len(p.slots) > 0 && !p.slots[0].due.After(now); {
 		e := p.slots[0]
 		m := p.outage.judge(e.trigger.Misfire, e.next)
 		if late := now.Sub(e.next) > schedule.DefaultThreshold; late && !p.burst.allow(now) {
@@ -76,7 +85,9 @@ func (p *Process) collect(now time.Time) (plans []plan) {
 		}
 		heap.Pop(&p.slots)
 		e.at = outside
-		plans = append(plans, settle(e, m, now))
+		pl := settle(e, m, now)
+		fires += max(1, len(pl.done.Fires))
+		plans = append(plans, pl)
 	}
 	return plans
 }
@@ -93,15 +104,14 @@ func settle(e *entry, m schedule.Misfire, now time.Time) plan {
 // published before the ledger is written.
 func (pl plan) plain() bool { return len(pl.done.Fires) == 1 && len(pl.done.Gaps) == 0 }
 
-func (pl plan) fires() []core.FireID {
-	out := make([]core.FireID, len(pl.done.Fires))
-	for i, slot := range pl.done.Fires {
-		out[i] = core.FireID{Trigger: pl.entry.trigger.UUID, Revision: pl.entry.trigger.Revision, Slot: slot}
+func (pl plan) appendFires(to []core.FireID) []core.FireID {
+	for _, slot := range pl.done.Fires {
+		to = append(to, core.FireID{Trigger: pl.entry.trigger.UUID, Revision: pl.entry.trigger.Revision, Slot: slot})
 	}
-	return out
+	return to
 }
 
-// carryOut publishes and advances a wave. It returns false when NATS or Redis
+// carryOut publishes a wave and has it advanced. It returns false when NATS or Redis
 // did not take it; the entries then keep their slots and are due again.
 func (p *Process) carryOut(ctx context.Context, plans []plan, now time.Time) bool {
 	var plain, rest []plan
@@ -114,22 +124,31 @@ func (p *Process) carryOut(ctx context.Context, plans []plan, now time.Time) boo
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	ok := true
-	if len(plain) > 0 {
-		ok = p.publish(ctx, plain, now) && p.advance(ctx, plain)
+	if len(plain) > 0 && !p.publish(ctx, plain, now) {
+		p.putBack(plans)
+		return false
 	}
-	if ok && len(rest) > 0 && p.outage.lasts() {
-		// Slots that were advanced now would escape the misfire policy, and without
-		// end: whether NATS is back has to be known first.
-		ok = p.probe(ctx, rest, now)
+	p.published = append(p.published, plain...)
+	p.startAdvance(ctx)
+	return len(rest) == 0 || p.catchUp(ctx, rest, now)
+}
+
+// catchUp advances plans that are not plain, and then publishes them.
+func (p *Process) catchUp(ctx context.Context, plans []plan, now time.Time) bool {
+	// Slots that were advanced now would escape the misfire policy, and without
+	// end: whether NATS is back has to be known first.
+	if p.outage.lasts() && !p.probe(ctx, plans, now) {
+		p.putBack(plans)
+		return false
 	}
-	if ok && len(rest) > 0 {
-		// A failed publish here costs seconds only: the entries are undecided.
-		if ok = p.advance(ctx, rest); ok {
-			p.publish(ctx, rest, now)
-		}
+	o := p.advance(ctx, plans)
+	p.apply(ctx, o)
+	if o.err != nil {
+		return false
 	}
-	return ok
+	// A failure here costs seconds only: the entries are undecided.
+	p.publish(ctx, plans, now)
+	return true
 }
 
 // probe publishes one fire of the plans, if they have any, ahead of its turn. At
@@ -145,22 +164,16 @@ func (p *Process) probe(ctx context.Context, plans []plan, now time.Time) bool {
 }
 
 func (p *Process) publish(ctx context.Context, plans []plan, now time.Time) bool {
-	var fires []core.FireID
+	fires := make([]core.FireID, 0, len(plans))
 	for _, pl := range plans {
-		fires = append(fires, pl.fires()...)
+		fires = pl.appendFires(fires)
 	}
-	for from := 0; from < len(fires); from += message {
-		part := fires[from:min(from+message, len(fires))]
-		if err := p.bus.PublishFires(ctx, part); err != nil {
-			if !p.outage.lasts() {
-				p.log.WarnContext(ctx, "fires wait for NATS", "count", len(fires)-from, "err", err)
-			}
-			p.outage.begin(now)
-			return false
+	if err := p.send(ctx, fires); err != nil {
+		if !p.outage.lasts() {
+			p.log.WarnContext(ctx, "fires wait for NATS", "count", len(fires), "err", err)
 		}
-		if p.meter.Published != nil {
-			p.meter.Published(len(part), p.clock().Sub(part[0].Slot))
-		}
+		p.outage.begin(now)
+		return false
 	}
 	if p.outage.lasts() {
 		p.log.InfoContext(ctx, "fires are published again", "after", now.Sub(p.outage.since).Round(time.Millisecond))
@@ -169,33 +182,41 @@ func (p *Process) publish(ctx context.Context, plans []plan, now time.Time) bool
 	return true
 }
 
-func (p *Process) advance(ctx context.Context, plans []plan) bool {
-	items := make([]core.Advance, len(plans))
-	for i, pl := range plans {
-		items[i] = pl.advance
+// send publishes fires, some messages at a time, until all are acknowledged or one
+// message failed.
+func (p *Process) send(ctx context.Context, fires []core.FireID) error {
+	if len(fires) <= message {
+		return p.sendMessage(ctx, fires)
 	}
-	moved, err := p.store.Advance(ctx, items)
-	if err != nil {
-		p.log.WarnContext(ctx, "triggers not advanced, they are published again", "count", len(items), "err", err)
-		return false
-	}
-	for i, pl := range plans {
-		switch e := pl.entry; {
-		case !moved[i]:
-			p.forget(e)
-			p.reload(ctx, e.trigger.UUID)
-		case pl.advance.Next.IsZero():
-			p.forget(e)
-		default:
-			e.next, e.due = pl.advance.Next, pl.advance.Next
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	slots := make(chan struct{}, messages)
+	var wg sync.WaitGroup
+	for part := range slices.Chunk(fires, message) {
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
 		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := p.sendMessage(ctx, part); err != nil {
+				stop(err)
+			}
+		})
 	}
-	return true
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
-// forget drops an entry that is outside the heap.
-func (p *Process) forget(e *entry) {
-	if p.known[e.trigger.UUID] == e && e.at == outside {
-		delete(p.known, e.trigger.UUID)
+func (p *Process) sendMessage(ctx context.Context, fires []core.FireID) error {
+	if len(fires) == 0 {
+		return nil
 	}
+	if err := p.bus.PublishFires(ctx, fires); err != nil {
+		return err
+	}
+	if p.meter.Published != nil {
+		p.meter.Published(len(fires), p.clock().Sub(fires[0].Slot))
+	}
+	return nil
 }

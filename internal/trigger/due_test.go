@@ -224,31 +224,39 @@ func TestAdvancedElsewhere(t *testing.T) {
 	})
 }
 
-// A change whose doorbell was lost is found by looking around.
+// A change whose doorbell was lost is found by looking around, also by a store that
+// keeps no edits.
 func TestLostDoorbell(t *testing.T) {
-	var edited, fresh string
-	var slot time.Time
-	bubble(t, func(s *fakeStore, b *fakeBus) {
-		edited = s.add(time.Hour, time.Now().Add(time.Hour), schedule.Misfire{})
-	}, func(t *testing.T, s *fakeStore, b *fakeBus) {
-		pass(1300 * time.Millisecond)
-		slot = time.Now().Add(100 * time.Millisecond).Truncate(time.Millisecond)
-		fresh = s.add(time.Hour, slot, schedule.Misfire{})
-		s.set(func(s *fakeStore) {
-			e := s.triggers[edited]
-			e.Revision, e.Next, e.Schedule.Start = 2, slot, slot
-			s.triggers[edited] = e
+	t.Parallel()
+	for name, forgetful := range map[string]bool{"edits are kept": false, "edits were lost": true} {
+		t.Run(name, func(t *testing.T) {
+			var edited, fresh string
+			var slot time.Time
+			bubble(t, func(s *fakeStore, b *fakeBus) {
+				edited = s.add(time.Hour, time.Now().Add(time.Hour), schedule.Misfire{})
+				s.forgetful = forgetful
+			}, func(t *testing.T, s *fakeStore, b *fakeBus) {
+				pass(1300 * time.Millisecond)
+				slot = time.Now().Add(100 * time.Millisecond).Truncate(time.Millisecond)
+				fresh = s.add(time.Hour, slot, schedule.Misfire{})
+				s.set(func(s *fakeStore) {
+					e := s.triggers[edited]
+					e.Revision, e.Next, e.Schedule.Start = 2, slot, slot
+					s.triggers[edited] = e
+					s.edits = append(s.edits, edited)
+				})
+				pass(3 * time.Second)
+				b.mu.Lock()
+				at := b.fires[core.FireID{Trigger: edited, Revision: 2, Slot: slot}.String()]
+				b.mu.Unlock()
+				for name, at := range map[string][]time.Time{"edited": at, "new": b.at(fresh, slot)} {
+					if len(at) != 1 || at[0].Sub(slot) > look+wall {
+						t.Errorf("the %s trigger was published at %v, want once and within %s of %s", name, at, look+wall, slot)
+					}
+				}
+			})
 		})
-		pass(3 * time.Second)
-		b.mu.Lock()
-		at := b.fires[core.FireID{Trigger: edited, Revision: 2, Slot: slot}.String()]
-		b.mu.Unlock()
-		for name, at := range map[string][]time.Time{"edited": at, "new": b.at(fresh, slot)} {
-			if len(at) != 1 || at[0].Sub(slot) > look+wall {
-				t.Errorf("the %s trigger was published at %v, want once and within %s of %s", name, at, look+wall, slot)
-			}
-		}
-	})
+	}
 }
 
 func TestDoorbellTakesEffectAtOnce(t *testing.T) {

@@ -32,6 +32,8 @@ type fakeStore struct {
 	slow      time.Duration // of each Advance
 	advances  int           // calls that came through
 	lost      bool          // the leases are somebody else's
+	edits     []string      // the triggers that were edited, in order
+	forgetful bool          // it does not keep them
 }
 
 func newStore() *fakeStore {
@@ -52,14 +54,16 @@ func (s *fakeStore) Lease(_ context.Context, _, _ string, n int, ttl time.Durati
 	return held, nil
 }
 
-func (s *fakeStore) Trigger(_ context.Context, uuid string, _ bool) (core.Trigger, error) {
+func (s *fakeStore) Triggers(_ context.Context, uuids []string) (map[string]core.Trigger, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t, ok := s.triggers[uuid]
-	if !ok {
-		return t, core.Missing("trigger", uuid)
+	out := map[string]core.Trigger{}
+	for _, uuid := range uuids {
+		if t, ok := s.triggers[uuid]; ok {
+			out[uuid] = t
+		}
 	}
-	return t, nil
+	return out, nil
 }
 
 func (s *fakeStore) ListTriggers(_ context.Context, n int) (out []core.Trigger, err error) {
@@ -73,15 +77,29 @@ func (s *fakeStore) ListTriggers(_ context.Context, n int) (out []core.Trigger, 
 	return out, nil
 }
 
-func (s *fakeStore) NextSlots(_ context.Context, n int, until time.Time, _ int) (out []core.Slot, err error) {
+func (s *fakeStore) Edits(_ context.Context, since map[int]int64) (uuids []string, upTo map[int]int64, lost []int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for uuid, t := range s.triggers {
-		if id.Partition(uuid, shards) == n && !t.Next.IsZero() && !t.Next.After(until) {
-			out = append(out, core.Slot{Trigger: uuid, At: t.Next})
+	upTo = map[int]int64{}
+	for n, mark := range since {
+		upTo[n] = int64(len(s.edits))
+		if s.forgetful {
+			lost = append(lost, n)
+			continue
+		}
+		for _, uuid := range s.edits[mark:] {
+			if id.Partition(uuid, shards) == n {
+				uuids = append(uuids, uuid)
+			}
 		}
 	}
-	return out, nil
+	return uuids, upTo, lost, nil
+}
+
+func (s *fakeStore) EditMark(context.Context, int) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(len(s.edits)), nil
 }
 
 func (s *fakeStore) Advance(ctx context.Context, items []core.Advance) ([]bool, error) {
@@ -156,6 +174,7 @@ func (s *fakeStore) add(interval time.Duration, next time.Time, m schedule.Misfi
 	t := core.Trigger{Meta: core.Meta{UUID: id.New()}, Enabled: true, Revision: 1, Next: next, Misfire: m,
 		Schedule: schedule.Spec{Kind: schedule.Simple, Interval: interval, Start: next, Zone: "UTC"}}
 	s.triggers[t.UUID] = t
+	s.edits = append(s.edits, t.UUID)
 	return t.UUID
 }
 

@@ -290,11 +290,11 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 	two, _ := h.process()
 	testenv.Eventually(t, 10*time.Second, func() bool { return one.Shards() == 2 && two.Shards() == 2 })
 	var all []core.Trigger
-	start := second(time.Now()).Add(time.Second)
+	start := second(time.Now()).Add(4 * time.Second) // by when all of them are made
 	for range 12 {
 		all = append(all, h.trigger(every(time.Second, start), schedule.Misfire{Policy: schedule.Skip}))
 	}
-	h.decided(all[0], start.Add(time.Second), 5*time.Second)
+	h.decided(all[0], start.Add(time.Second), 10*time.Second)
 	killed := time.Now()
 	kill()
 	end := second(killed).Add(6 * time.Second)

@@ -3,6 +3,7 @@ package trigger
 import (
 	"container/heap"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -56,13 +57,9 @@ func (p *Process) takeShards(ctx context.Context) {
 		if _, loaded := p.shards[n]; loaded {
 			continue
 		}
-		triggers, err := p.store.ListTriggers(ctx, n)
-		if err != nil {
+		if err := p.loadShard(ctx, n); err != nil {
 			p.log.WarnContext(ctx, "shard not loaded yet", "shard", n, "err", err)
 			continue
-		}
-		for _, t := range triggers {
-			p.put(ctx, t)
 		}
 		p.shards[n] = generation
 	}
@@ -71,8 +68,25 @@ func (p *Process) takeShards(ctx context.Context) {
 	}
 }
 
+func (p *Process) loadShard(ctx context.Context, n int) error {
+	mark, err := p.store.EditMark(ctx, n) // first, so that no edit falls in between
+	if err != nil {
+		return err
+	}
+	triggers, err := p.store.ListTriggers(ctx, n)
+	if err != nil {
+		return err
+	}
+	for _, t := range triggers {
+		p.put(ctx, t)
+	}
+	p.marks.set(n, mark)
+	return nil
+}
+
 func (p *Process) dropShard(n int) {
 	delete(p.shards, n)
+	p.marks.drop(n)
 	for uuid, e := range p.known {
 		if e.shard == n {
 			p.remove(uuid)
@@ -115,35 +129,30 @@ func (p *Process) remove(uuid string) {
 	}
 }
 
-// reload reads a trigger that was rung or that has moved on without us.
-func (p *Process) reload(ctx context.Context, uuid string) {
-	if _, mine := p.shards[id.Partition(uuid, p.store.Partitions())]; !mine {
+// reload reads triggers that were edited or that have moved on without us.
+func (p *Process) reload(ctx context.Context, uuids []string) {
+	uuids = slices.DeleteFunc(uuids, func(uuid string) bool {
+		_, mine := p.shards[id.Partition(uuid, p.store.Partitions())]
+		return !mine
+	})
+	if len(uuids) == 0 {
 		return
 	}
-	t, err := p.store.Trigger(ctx, uuid, true)
-	switch {
-	case core.Is(err, core.NotFound):
-		p.remove(uuid)
-	case err != nil:
-		p.log.WarnContext(ctx, "trigger not read, it is looked at again", "trigger", uuid, "err", err)
-	default:
-		p.put(ctx, t)
-	}
-}
-
-// lookAround finds changes whose doorbell was lost: triggers whose next slot in
-// the store, within the coming seconds, is not the one held here.
-func (p *Process) lookAround(ctx context.Context, now time.Time) {
-	for n := range p.shards {
-		slots, err := p.store.NextSlots(ctx, n, now.Add(ahead), 10_000)
-		if err != nil {
-			p.log.WarnContext(ctx, "slots not compared", "shard", n, "err", err)
-			continue
-		}
-		for _, s := range slots {
-			if e, ok := p.known[s.Trigger]; !ok || !e.next.Equal(s.At) {
-				p.reload(ctx, s.Trigger)
+	found, err := p.store.Triggers(ctx, uuids)
+	if err != nil {
+		p.log.WarnContext(ctx, "triggers not read, their shards are loaded anew", "count", len(uuids), "err", err)
+		for _, uuid := range uuids {
+			if n := id.Partition(uuid, p.store.Partitions()); p.shards[n] != 0 {
+				p.dropShard(n)
 			}
+		}
+		return
+	}
+	for _, uuid := range uuids {
+		if t, ok := found[uuid]; ok {
+			p.put(ctx, t)
+		} else {
+			p.remove(uuid)
 		}
 	}
 }

@@ -79,7 +79,7 @@ func TestEntryOutsideOfTheHeap(t *testing.T) {
 		"changed":       func(p *Process, tr core.Trigger) { tr.Next = tr.Next.Add(time.Minute); p.put(t.Context(), tr) },
 		"edited":        func(p *Process, tr core.Trigger) { tr.Revision++; p.put(t.Context(), tr) },
 		"removed":       func(p *Process, tr core.Trigger) { p.remove(tr.UUID) },
-		"reloaded":      func(p *Process, tr core.Trigger) { p.reload(t.Context(), tr.UUID) },
+		"reloaded":      func(p *Process, tr core.Trigger) { p.reload(t.Context(), []string{tr.UUID}) },
 		"shard dropped": func(p *Process, tr core.Trigger) { p.dropShard(id.Partition(tr.UUID, shards)) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,9 +97,7 @@ func TestEntryOutsideOfTheHeap(t *testing.T) {
 				t.Fatalf("%d plans, want 3", len(plans))
 			}
 			change(p, plans[1].entry.trigger)
-			for _, pl := range plans {
-				p.putBack(pl.entry)
-			}
+			p.putBack(plans)
 			check(t, p)
 			for len(p.slots) > 0 {
 				heap.Pop(&p.slots)
@@ -120,6 +118,7 @@ func TestClockThatGoesBack(t *testing.T) {
 	if wait := p.fireDue(t.Context()); wait > wall {
 		t.Errorf("waits %s, want at most %s", wait, wall)
 	}
+	p.finish(t.Context())
 	fired := len(s.entries(uuid))
 	if fired == 0 {
 		t.Fatal("nothing fired")

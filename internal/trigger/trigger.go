@@ -7,6 +7,9 @@
 //	slot due ─▶ publish to JetStream, await the ack ─▶ advance: compare-and-set
 //	            the next slot and write the ledger entry, in one script
 //
+// The two halves overlap: what is published is advanced by a goroutine of its own,
+// while the next slots are published already. An entry is out of the heap meanwhile.
+//
 // A process that dies in between has published a slot that its successor
 // publishes again; the ledger turns the second away. When more than one slot of
 // a trigger is due, or some are passed over by the misfire policy, the ledger is
@@ -29,9 +32,10 @@ import (
 type Store interface {
 	lease.Store
 	Partitions() int
-	Trigger(ctx context.Context, uuid string, dead bool) (core.Trigger, error) // NotFound
+	Triggers(ctx context.Context, uuids []string) (map[string]core.Trigger, error)
 	ListTriggers(ctx context.Context, partition int) ([]core.Trigger, error)
-	NextSlots(ctx context.Context, partition int, until time.Time, most int) ([]core.Slot, error)
+	Edits(ctx context.Context, since map[int]int64) (uuids []string, upTo map[int]int64, lost []int, err error)
+	EditMark(ctx context.Context, partition int) (int64, error)
 	Advance(ctx context.Context, items []core.Advance) ([]bool, error)
 	Undecided(ctx context.Context, partition int, before time.Time) ([]core.FireID, error)
 	PutOffUndecided(ctx context.Context, partition int, fires []core.FireID, until time.Time) error
@@ -45,7 +49,8 @@ type Bus interface {
 	OnTrigger(changed func(uuid string)) error
 }
 
-// Metrics are counted by the process; nil functions are passed over.
+// Metrics are counted by the process, several goroutines at a time; nil functions are
+// passed over.
 type Metrics struct {
 	Published func(fires int, lateness time.Duration) // lateness of the first
 	Repaired  func(fires int)                         // undecided fires published again
@@ -57,7 +62,8 @@ type Options struct {
 	Member  string // names this process; "" = a random name
 	Log     *slog.Logger
 	Metrics Metrics
-	// Clock is the wall clock by which slots are due; nil = time.Now. Waits and
+	// Clock is the wall clock by which slots are due; nil = time.Now. It has to be safe
+	// for concurrent use. Waits and
 	// leases go by the process's own monotonic clock in any case.
 	Clock func() time.Time
 }
@@ -71,7 +77,10 @@ type Process struct {
 	meter  Metrics
 	clock  func() time.Time
 
-	changed chan string // triggers that were rung
+	changed  chan string  // triggers that were rung, or edited as Edits tells
+	doubtful chan int     // shards of which edits may have been missed
+	advanced chan outcome // of advances under way; it holds them all
+	marks    marks
 
 	// The fields below belong to the goroutine of Run.
 	slots  slotHeap
@@ -79,6 +88,10 @@ type Process struct {
 	shards map[int]int64 // loaded shards and the lease generation they were loaded under
 	outage outage
 	burst  burst
+
+	published []plan // to be advanced
+	advancing int    // advances under way
+	rest      time.Time
 }
 
 // New makes a Process.
@@ -95,16 +108,14 @@ func New(store Store, bus Bus, o Options) *Process {
 	return &Process{
 		store: store, bus: bus, log: o.Log, meter: o.Metrics, clock: o.Clock,
 		keeper:  lease.New(store, "triggers", o.Member, store.Partitions(), o.Log),
-		changed: make(chan string, 4096),
-		known:   map[string]*entry{}, shards: map[int]int64{},
+		changed: make(chan string, 4096), doubtful: make(chan int), advanced: make(chan outcome, advances),
+		known: map[string]*entry{}, shards: map[int]int64{},
 	}
 }
 
 const (
-	// look is how often slots are compared with the store: the net below the doorbell.
-	look = 2 * time.Second
-	// ahead is how far that comparison looks.
-	ahead = 10 * time.Second
+	// reloads is how many triggers are read anew at a time.
+	reloads = 256
 	// wall is how often due-ness is judged anew by the wall clock at least.
 	wall = time.Second
 	// undecidedAfter is the age from which an undecided fire is published again,
@@ -122,33 +133,35 @@ func (p *Process) Run(ctx context.Context) error {
 	defer wg.Wait()
 	wg.Go(func() { p.keeper.Run(ctx) })
 	wg.Go(func() { p.repair(ctx) })
+	wg.Go(func() { p.followEdits(ctx) })
+	defer p.finish(ctx)
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	looked := time.Time{}
 	for {
 		leases := p.keeper.Changed()
 		p.takeShards(ctx)
-		if time.Since(looked) >= look {
-			p.lookAround(ctx, p.clock())
-			looked = time.Now()
-		}
 		timer.Reset(p.fireDue(ctx))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		case <-leases:
+		case o := <-p.advanced:
+			p.take(ctx, o)
+		case n := <-p.doubtful:
+			p.dropShard(n) // it is loaded anew
 		case uuid := <-p.changed:
-			p.reload(ctx, uuid)
-			for range len(p.changed) {
-				p.reload(ctx, <-p.changed)
+			uuids := []string{uuid}
+			for range min(len(p.changed), reloads-1) {
+				uuids = append(uuids, <-p.changed)
 			}
+			p.reload(ctx, uuids)
 		}
 	}
 }
 
-// ring takes a doorbell. A full channel loses it; lookAround finds the change.
+// ring takes a doorbell. A full channel loses it; followEdits finds the change.
 func (p *Process) ring(uuid string) {
 	if !p.keeper.Holds(id.Partition(uuid, p.store.Partitions())) {
 		return

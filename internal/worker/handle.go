@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/queue"
 	"github.com/takt-dev/takt/pkg/executor"
 	"github.com/takt-dev/takt/pkg/executor/excerpt"
 )
@@ -48,12 +49,10 @@ func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
 		w.drop(d)
 		return w.handBack(ctx, d)
 	}
-	ended := make(chan struct{}) // closed when the executor has really ended
-	go func() { <-ended; <-w.slots }()
-
+	free := func() { w.freeSlot(ctx) }
 	b, err := w.engine.Begin(ctx, d, w.self.ID)
 	if err != nil {
-		close(ended)
+		free()
 		w.drop(d)
 		if core.Is(err, core.Stale) {
 			if w.meter.Stale != nil {
@@ -63,7 +62,7 @@ func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
 		}
 		return fmt.Errorf("begin %s: %w", d.ID(), err)
 	}
-	return w.attempt(d, b, ended)
+	return w.attempt(d, b, free)
 }
 
 // The answers of take.
@@ -98,9 +97,14 @@ func (w *Worker) drop(d core.Dispatch) {
 	delete(w.taken, d.ID())
 }
 
-// slot waits for a slot. The queue's pool is as large as the slots, so it waits
+// slot waits for a slot. The queue brings no more than there are slots, so it waits
 // only for an executor that is deaf to its context.
 func (w *Worker) slot(ctx context.Context) bool {
+	select {
+	case w.slots <- struct{}{}:
+		return true
+	default:
+	}
 	timer := time.NewTimer(slotPatience)
 	defer timer.Stop()
 	select {
@@ -112,6 +116,13 @@ func (w *Worker) slot(ctx context.Context) bool {
 	return false
 }
 
+// freeSlot gives the slot of a dispatch back, then lets the queue of ctx bring
+// another.
+func (w *Worker) freeSlot(ctx context.Context) {
+	<-w.slots
+	queue.FreeSlot(ctx)
+}
+
 // handBack has a dispatch that was not begun sent anew.
 func (w *Worker) handBack(ctx context.Context, d core.Dispatch) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
@@ -119,8 +130,9 @@ func (w *Worker) handBack(ctx context.Context, d core.Dispatch) error {
 	return w.engine.Redispatch(ctx, core.MoveSent, []core.Under{{Dispatch: d}})
 }
 
-// attempt executes what was begun and records how it ended.
-func (w *Worker) attempt(d core.Dispatch, b core.Begun, ended chan struct{}) error {
+// attempt executes what was begun and records how it ended. free, the slot's, is
+// called when the executor has really ended.
+func (w *Worker) attempt(d core.Dispatch, b core.Begun, free func()) error {
 	base, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	ctx, stop := context.WithTimeoutCause(base, b.Step.Timeout, executor.ErrTimedOut)
@@ -130,13 +142,13 @@ func (w *Worker) attempt(d core.Dispatch, b core.Begun, ended chan struct{}) err
 
 	ex, ok := w.types[b.Step.Type]
 	if !ok {
-		close(ended)
+		free()
 		w.log.WarnContext(ctx, "attempt released: this worker has no executor for its type", "dispatch", d.ID(), "type", b.Step.Type)
 		return w.record(d, func(ctx context.Context) error { return w.engine.Release(ctx, d, w.self.ID) })
 	}
 	log := newLog(w.store, w.log, d, b.Attempt)
 	began := time.Now()
-	res, err := w.execute(ctx, ex, d, b, log, ended)
+	res, err := w.execute(ctx, ex, d, b, log, free)
 	log.Close()
 	if errors.Is(context.Cause(ctx), executor.ErrReleased) && err != nil {
 		return w.record(d, func(ctx context.Context) error { return w.engine.Release(ctx, d, w.self.ID) })
@@ -177,7 +189,7 @@ type result struct {
 
 // execute runs the executor and waits for it, but once its context has ended no
 // longer than deafAfter: a deaf executor keeps its slot, not its step.
-func (w *Worker) execute(ctx context.Context, ex executor.Executor, d core.Dispatch, b core.Begun, log *attemptLog, ended chan struct{}) (executor.Result, error) {
+func (w *Worker) execute(ctx context.Context, ex executor.Executor, d core.Dispatch, b core.Begun, log *attemptLog, free func()) (executor.Result, error) {
 	a := executor.Attempt{
 		ID: d.ID(), Key: d.Key(), Number: b.Attempt, Run: d.Run, Job: b.Step.Job, Type: b.Step.Type,
 		Target: b.Step.Target, Parameters: b.Step.Parameters, Log: log,
@@ -185,7 +197,7 @@ func (w *Worker) execute(ctx context.Context, ex executor.Executor, d core.Dispa
 	a.Deadline, _ = ctx.Deadline()
 	done := make(chan result, 1)
 	go func() {
-		defer close(ended)
+		defer free()
 		done <- call(ctx, ex, a)
 	}()
 	select {

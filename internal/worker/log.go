@@ -54,7 +54,7 @@ type piece struct {
 }
 
 func newLog(store logStore, log *slog.Logger, d core.Dispatch, attempt int) *attemptLog {
-	return &attemptLog{store: store, log: log, d: d, attempt: attempt, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	return &attemptLog{store: store, log: log, d: d, attempt: attempt}
 }
 
 // Write takes output; it never fails and never waits for the store.
@@ -66,6 +66,7 @@ func (l *attemptLog) Write(p []byte) (int, error) {
 	}
 	if !l.used {
 		l.used = true
+		l.wake, l.done = make(chan struct{}, 1), make(chan struct{})
 		go l.write()
 	}
 	room := max(0, logBuffer-len(l.buf))

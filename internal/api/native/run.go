@@ -3,6 +3,7 @@ package native
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -38,9 +39,11 @@ func (a *API) once(c *gin.Context, start func(ctx context.Context, key string) (
 		return err
 	}
 	ctx := c.Request.Context()
-	before, err := a.eng.Now(ctx)
-	if err != nil {
-		return err
+	var before time.Time
+	if key != "" {
+		if before, err = a.eng.Now(ctx); err != nil {
+			return err
+		}
 	}
 	r, err := start(ctx, key)
 	if err != nil {

@@ -7,7 +7,7 @@
 --   13 ms to remember the decision, 14 retention of the ended run in ms,
 --   15 number k of routes, then k times job, queue, wait reason.
 -- Returns {word, run id, reason, {dispatch id, queue, ...}, {worker, dispatch id, ...} to
---   stop, {runs to expand}}; word is
+--   stop, {runs to expand}, creation stamp of a run that was made, now}; word is
 --   started | buffered | skipped; noplan: store the plan and ask again;
 --   busy: the backlog is full, nothing was changed; a repeated request
 --   returns the stored decision with the word prefixed by "again-", or, when that
@@ -51,23 +51,25 @@ if word == 'skipped' then
 end
 
 local stamp = math.max(NOW, (tonumber(redis.call('GET', R .. ':last')) or 0) + 1)
-redis.call('SET', R .. ':last', stamp)
+redis.call('SET', R .. ':last', whole(stamp))
 redis.call('SET', reqkey, word .. '|' .. run .. '|' .. reason, 'PX', ARGV[13])
 redis.call('HINCRBY', plan, 'refs', 1)
-redis.call('HSET', runkey(run), 'm', ARGV[8], 'st', 'p', 'cr', stamp, 'n', n, 'cur', 0,
-  'pl', ARGV[7], 'tg', target, 'pol', policy, 'ret', ARGV[14])
-redis.call('ZADD', R .. ':runs', stamp, run)
-redis.call('ZADD', R .. ':runs:' .. target, stamp, run)
+local at = whole(stamp)
+local fields = {'m', ARGV[8], 'st', 'p', 'cr', at, 'n', ARGV[6],
+  'pl', ARGV[7], 'tg', target, 'pol', policy, 'ret', ARGV[14]}
+redis.call('ZADD', R .. ':runs', at, run)
+redis.call('ZADD', R .. ':runs:' .. target, at, run)
 if ARGV[10] ~= '' then
-  redis.call('HSET', runkey(run), 'tr', ARGV[10])
-  redis.call('ZADD', R .. ':runs:by:' .. ARGV[10], stamp, run)
+  fields[#fields + 1], fields[#fields + 2] = 'tr', ARGV[10]
+  redis.call('ZADD', R .. ':runs:by:' .. ARGV[10], at, run)
 end
-if tonumber(ARGV[11]) > 0 then
-  redis.call('HSET', runkey(run), 'dl', NOW + tonumber(ARGV[11]))
-  redis.call('ZADD', R .. ':timers', NOW + tonumber(ARGV[11]), 'deadline|' .. run)
+if ARGV[11] ~= '0' then
+  local deadline = whole(NOW + ARGV[11])
+  fields[#fields + 1], fields[#fields + 2] = 'dl', deadline
+  redis.call('ZADD', R .. ':timers', deadline, 'deadline|' .. run)
 end
 if word == 'buffered' then
-  redis.call('HSET', runkey(run), 'why', reason)
+  redis.call('HSET', runkey(run), 'cur', '0', 'why', reason, unpack(fields))
   if policy == 'o' then
     for _, other in ipairs(redis.call('ZRANGE', buf, 0, -1)) do
       cancel_run(other, 'replaced by a later run (overlap cancel_other)', 'x', told)
@@ -79,9 +81,9 @@ if word == 'buffered' then
   else
     redis.call('ZADD', buf, stamp, run)
   end
-  return {word, run, reason, out, told, STARTED}
+  return {word, run, reason, out, told, STARTED, stamp, NOW}
 end
-redis.call('ZADD', act, stamp, run)
-redis.call('HSET', runkey(run), 'go', '1')
-expand(run, 0, tonumber(ARGV[15]), 16, ARGV[9], out)
-return {word, run, reason, out, told, STARTED}
+redis.call('ZADD', act, at, run)
+fields[#fields + 1], fields[#fields + 2] = 'go', '1'
+expand(run, policy, target, n, 0, tonumber(ARGV[15]), 16, ARGV[9], fields, out)
+return {word, run, reason, out, told, STARTED, stamp, NOW}

@@ -4,15 +4,14 @@
 --   make when the publisher has not written the entry yet, 8 ms behind its slot from
 --   which on a fired slot is late
 -- Returns 1, or 0 when it was decided before.
-if redis.call('HEXISTS', R .. ':row:' .. ARGV[1], ARGV[2]) == 0 then
-  local e = parse_entry(ARGV[7])
+local row = redis.call('HGET', R .. ':row:' .. ARGV[1], ARGV[2])
+local e = parse_entry(row or ARGV[7])
+if e.decision ~= '' then return 0 end
+if not row then
   if e.manual == '0' and covering(ARGV[1], e.rev, ARGV[3]) then return 0 end
-  redis.call('HSET', R .. ':row:' .. ARGV[1], ARGV[2], ARGV[7])
   redis.call('ZADD', R .. ':led:' .. ARGV[1], ARGV[3], ARGV[2])
 end
-local e = get_entry(ARGV[1], ARGV[2])
-if e.decision ~= '' then return 0 end
-e.dec, e.decision, e.runs, e.reason = NOW, ARGV[4], ARGV[5], ARGV[6]
+e.dec, e.decision, e.runs, e.reason = string.format('%d', NOW), ARGV[4], ARGV[5], ARGV[6]
 if e.decision == 'fired' and e.manual == '0' and NOW - tonumber(e.from) >= tonumber(ARGV[8]) then e.decision = 'late' end
 redis.call('ZREM', R .. ':undecided', ARGV[1] .. '/' .. ARGV[2])
 save_entry(ARGV[1], ARGV[2], e)

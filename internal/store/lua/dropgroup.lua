@@ -4,6 +4,7 @@
 -- ARGV 1 group
 -- Returns {existed, {members}, {triggers}}.
 if redis.call('HDEL', R .. ':group', ARGV[1]) == 0 then return {0, {}, {}} end
+redis.call('INCR', R .. ':edits')
 local members = redis.call('ZRANGE', R .. ':members:' .. ARGV[1], 0, -1)
 redis.call('DEL', R .. ':members:' .. ARGV[1])
 for _, job in ipairs(members) do

@@ -3,6 +3,7 @@
 -- ARGV 1 job
 -- Returns {existed, group or '', triggers...}.
 if redis.call('HDEL', R .. ':job', ARGV[1]) == 0 then return {0, ''} end
+redis.call('INCR', R .. ':edits')
 local group = redis.call('HGET', R .. ':jobgroup', ARGV[1]) or ''
 redis.call('HDEL', R .. ':jobgroup', ARGV[1])
 if group ~= '' then redis.call('ZADD', R .. ':outbox', NOW, 'member|' .. group .. '|' .. ARGV[1]) end

@@ -12,6 +12,7 @@ for k = 3, #ARGV do
 end
 local have = redis.call('ZCARD', key)
 if have + fresh > tonumber(ARGV[2]) then return {'full', have} end
+redis.call('INCR', R .. ':edits')
 -- Scores keep the order of adding, also within one millisecond.
 local score = NOW
 local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')

@@ -4,11 +4,12 @@
 --   routes, then k times job, queue, wait reason.
 -- Returns {word, {dispatch id, queue, ...}, {runs to expand}}; word is ok, or moved when the
 --   run is not at that index (somebody else did it) or may not start yet.
-local h = redis.call('HMGET', runkey(ARGV[1]), 'st', 'cur', 'go')
+local h = redis.call('HMGET', runkey(ARGV[1]), 'st', 'cur', 'go', 'pol', 'tg', 'n')
 if (h[1] ~= 'p' and h[1] ~= 'r') or h[2] ~= ARGV[2] or not h[3] then
   if not h[1] or (h[1] ~= 'p' and h[1] ~= 'r') then redis.call('ZREM', R .. ':outbox', 'expand|' .. ARGV[1]) end
   return {'moved', {}, {}}
 end
 local out = {}
-expand(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4]), 5, ARGV[3], out)
+redis.call('ZREM', R .. ':outbox', 'expand|' .. ARGV[1]) -- put in again while steps are left
+expand(ARGV[1], h[4], h[5], tonumber(h[6]), tonumber(ARGV[2]), tonumber(ARGV[4]), 5, ARGV[3], {}, out)
 return {'ok', out, STARTED}

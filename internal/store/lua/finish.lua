@@ -10,7 +10,7 @@
 -- What end_step does for a step that has begun, and so is in no list of those that
 -- wait, is done for all steps of this call together.
 local COUNTER = {s = 2, f = 3, x = 4, t = 5, k = 6}
-local ended, ended_as = {}, {}
+local ended, ended_as, out = {}, {}, {}
 
 local function end_begun(g, run, i, fence, st, row)
   write_row(g, i, row)
@@ -18,6 +18,7 @@ local function end_begun(g, run, i, fence, st, row)
   g.head[c] = (g.head[c] or 0) + 1
   g.counted = g.counted or {}
   g.counted[st] = c
+  g.last = #out + 1 -- where the answer to this attempt goes
   ended[#ended + 1] = run .. ':' .. i .. ':' .. fence
   ended_as[st] = (ended_as[st] or 0) + 1
   if g.head[7] == 'j' then free_job(run, i) end
@@ -78,12 +79,10 @@ local function finish(g, run, i, fence, worker, outcome, code, why, output, retr
 end
 
 local groups, order = read_rows(9, {'n', 'cs', 'cf', 'cx', 'ct', 'ck', 'pol'})
-local out = {}
 for k = 1, #ARGV, 9 do
   local g = groups[ARGV[k]]
   out[#out + 1] = finish(g, ARGV[k], ARGV[k + 1], ARGV[k + 2], ARGV[k + 3], ARGV[k + 4], ARGV[k + 5], ARGV[k + 6],
     ARGV[k + 7], ARGV[k + 8])
-  if g.counted then g.last = #out end
 end
 for _, g in ipairs(order) do
   for st, c in pairs(g.counted or {}) do

@@ -179,22 +179,22 @@ local function write_rows(run, g)
   if #g.writes > 0 then redis.call('HSET', runkey(run), unpack(g.writes)) end
 end
 
--- Makes the steps [from, from+#routes/3) of a run. routes holds job, queue and
--- wait reason per step, from ARGV[at] on. Appends dispatches to out.
-local function expand(run, from, count, at, random, out)
-  local h = redis.call('HMGET', runkey(run), 'pol', 'tg', 'n')
-  local busy = R .. ':busy:' .. h[2]
-  local rows, sent, parked = {}, {}, {}
+-- Makes the steps [from, from+#routes/3) of a run of n steps. routes holds job, queue
+-- and wait reason per step, from ARGV[at] on; fields are more fields of the run to
+-- write, and values. Appends dispatches to out.
+local function expand(run, policy, target, n, from, count, at, random, fields, out)
+  local rows, sent, parked = fields, {}, {}
   for k = 0, count - 1 do
     local i, job, q = whole(from + k), ARGV[at + 3 * k], ARGV[at + 3 * k + 1]
-    if h[1] == 'j' and redis.call('HEXISTS', busy, job) == 1 then
+    local busy = policy == 'j' and R .. ':busy:' .. target
+    if busy and redis.call('HEXISTS', busy, job) == 1 then
       local s = new_step()
       s.txt = 'the last job is not completed. skip this job'
       end_step(run, i, s, 'k')
     else
-      if h[1] == 'j' then
+      if busy then
         redis.call('HSET', busy, job, run .. ':' .. i)
-        redis.call('HSET', runkey(run), 'j' .. i, job)
+        rows[#rows + 1], rows[#rows + 2] = 'j' .. i, job
       end
       rows[#rows + 1] = 's' .. i
       if q == '' then
@@ -208,17 +208,17 @@ local function expand(run, from, count, at, random, out)
       end
     end
   end
-  if #rows > 0 then redis.call('HSET', runkey(run), unpack(rows)) end
+  local cur = from + count
+  rows[#rows + 1], rows[#rows + 2] = 'cur', whole(cur)
+  redis.call('HSET', runkey(run), unpack(rows))
   if #sent > 0 then redis.call('ZADD', R .. ':sent', unpack(sent)) end
   if #parked > 0 then redis.call('ZADD', R .. ':parked', unpack(parked)) end
-  local cur = from + count
-  redis.call('HSET', runkey(run), 'cur', cur)
-  if cur >= tonumber(h[3]) then
-    redis.call('ZREM', R .. ':outbox', 'expand|' .. run)
-    return settle_run(run)
+  if cur < n then
+    redis.call('ZADD', R .. ':outbox', NOW_TEXT, 'expand|' .. run)
+    return ''
   end
-  redis.call('ZADD', R .. ':outbox', NOW, 'expand|' .. run)
-  return ''
+  if #sent + #parked > 0 then return '' end
+  return settle_run(run) -- all may have been skipped, now or before
 end
 
 -- Asks a run to stop: what has not begun is canceled at once (at most 500

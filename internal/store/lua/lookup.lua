@@ -8,8 +8,8 @@ local row = redis.call('HGET', R .. ':trigger', ARGV[1])
 if not row then return {'unknown', '', ''} end
 local entry = redis.call('HGET', R .. ':row:' .. ARGV[1], ARGV[2])
 if entry then
-  local e = get_entry(ARGV[1], ARGV[2])
-  return {e.decision == '' and 'open' or 'decided', row, entry}
+  local decision = string.match(entry, '^%d+|%d|%d+|%d+|%d+|%d+|%d+|(%a*)|')
+  return {decision == '' and 'open' or 'decided', row, entry}
 end
 -- Skipped and missed slots may lie within an earlier entry.
 if covering(ARGV[1], ARGV[3], ARGV[4]) then return {'decided', row, ''} end

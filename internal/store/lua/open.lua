@@ -5,4 +5,5 @@
 local row = redis.call('HGET', R .. ':trigger', ARGV[1])
 if not row then return 0 end
 put_entry(ARGV[1], 2)
+settle_entries()
 return 1

@@ -1,6 +1,6 @@
 -- Writes a definition row by compare-and-set. A row is "<version>|<JSON>".
 -- KEYS[1] hash of the rows, KEYS[2] hash of another noun's, in which the uuid must
---   not be either: jobs and groups share indexes
+--   not be either: jobs and groups share indexes, KEYS[3] counter of edits
 -- ARGV 1 uuid, 2 expected version (0: the row must not exist, -1: any), 3 JSON,
 --   4 new version
 -- Returns 1 when written, 0 when the row has another version, -1 when it does not
@@ -15,5 +15,6 @@ elseif not row then
 elseif ARGV[2] ~= '-1' and string.match(row, '^(%d+)|') ~= ARGV[2] then
   return 0
 end
+redis.call('INCR', KEYS[3])
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[4] .. '|' .. ARGV[3])
 return 1

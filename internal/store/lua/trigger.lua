@@ -24,5 +24,7 @@ redis.call('HSET', R .. ':trigger', ARGV[1], ARGV[4] .. '|' .. ARGV[5] .. '|' ..
 if ARGV[6] ~= '*' or ARGV[2] == '0' then set_next(ARGV[1], ARGV[7]) end
 local k = tonumber(ARGV[8])
 for e = 0, k - 1 do put_entry(ARGV[1], 9 + 3 * e) end
+settle_entries()
+note_edit(ARGV[1])
 for o = 9 + 3 * k, #ARGV do redis.call('ZADD', R .. ':outbox', NOW, ARGV[o]) end
 return 1
