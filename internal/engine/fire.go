@@ -24,12 +24,7 @@ func (e *Engine) DecideFire(ctx context.Context, f core.FireID) (core.Decision, 
 		return entry.Decision, nil
 	}
 	if entry.ID == "" {
-		// Its publisher has not advanced the trigger yet.
-		now, err := e.store.Now(ctx)
-		if err != nil {
-			return "", err
-		}
-		entry = publishedEntry(f, now)
+		entry = publishedEntry(f, entry.Published) // its publisher has not advanced the trigger yet
 	}
 	if err := e.decideTargets(ctx, f, t, &entry); err != nil {
 		return "", err
@@ -114,11 +109,7 @@ func (e *Engine) GiveUp(ctx context.Context, f core.FireID, reason string) error
 		return err
 	}
 	if entry.ID == "" {
-		now, err := e.store.Now(ctx)
-		if err != nil {
-			return err
-		}
-		entry = publishedEntry(f, now)
+		entry = publishedEntry(f, entry.Published)
 	}
 	for _, b := range t.Targets {
 		a, ok, err := e.store.Decision(ctx, b.UUID, fireRequest(f, b.UUID))

@@ -117,9 +117,9 @@ func (s *Store) advanceArgs(items []core.Advance, call *advanceCall) []any {
 	return args
 }
 
-// Lookup says what is known of a fire: its trigger, its ledger entry (zero when
-// it has none of its own) and whether it is open, that is, still to be decided.
-// known is false for a slot that the trigger never had.
+// Lookup says what is known of a fire: its trigger, its ledger entry and whether it
+// is open, that is, still to be decided. An entry without an ID is none: its Published
+// is the store's present time. known is false for a slot that the trigger never had.
 func (s *Store) Lookup(ctx context.Context, f core.FireID) (t core.Trigger, e core.LedgerEntry, open, known bool, err error) {
 	r, err := s.call(ctx, lookupScript, s.triggerHome(f.Trigger), f.Trigger, f.Entry(), f.Revision, f.Slot.UnixMilli())
 	if err != nil {
@@ -131,6 +131,7 @@ func (s *Store) Lookup(ctx context.Context, f core.FireID) (t core.Trigger, e co
 			return t, e, false, false, err
 		}
 	}
+	e.Published = fromMillis(got.number(3))
 	if got.text(2) != "" {
 		if e, err = decodeEntry(f.Entry(), got.text(2)); err != nil {
 			return t, e, false, false, err

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -360,17 +361,24 @@ func TestUndecided(t *testing.T) {
 	w.advance(uuid, 1, slot(1), slot(4), published(1, slot(1)), published(1, slot(2)), published(1, slot(3)))
 	hand := w.byHand(uuid, slot(0), "key", "")
 	w.decide(fire(uuid, 1, slot(2)), core.Failed, "")
-	got := must(w.store.Undecided(t.Context(), 0, slot(3)))(w)
-	wantEqual(t, "published before the third second", got, []core.FireID{hand, fire(uuid, 1, slot(1))})
-	w.ok(w.store.PutOffUndecided(t.Context(), 0, got, slot(60)))
-	got = must(w.store.Undecided(t.Context(), 0, slot(59)))(w)
-	wantEqual(t, "after those were put off", got, []core.FireID{fire(uuid, 1, slot(3))})
+	// They are judged by the store's clock, however wrong the publisher's is.
+	now := must(w.store.Now(t.Context()))(w)
+	if got := must(w.store.Undecided(t.Context(), 0, now.Add(-time.Minute)))(w); len(got) != 0 {
+		t.Errorf("published a minute ago: got %v, want none", got)
+	}
+	undecided := func(within time.Duration) []core.FireID {
+		got := must(w.store.Undecided(t.Context(), 0, now.Add(within)))(w)
+		slices.SortFunc(got, func(a, b core.FireID) int { return a.Slot.Compare(b.Slot) })
+		return got
+	}
+	wantEqual(t, "published by now", undecided(time.Second), []core.FireID{hand, fire(uuid, 1, slot(1)), fire(uuid, 1, slot(3))})
+	w.ok(w.store.PutOffUndecided(t.Context(), 0, []core.FireID{hand, fire(uuid, 1, slot(1))}, now.Add(time.Minute)))
+	wantEqual(t, "after those were put off", undecided(59*time.Second), []core.FireID{fire(uuid, 1, slot(3))})
 	w.decide(fire(uuid, 1, slot(1)), core.Failed, "")
-	w.ok(w.store.PutOffUndecided(t.Context(), 0, []core.FireID{fire(uuid, 1, slot(1))}, slot(60)))
-	got = must(w.store.Undecided(t.Context(), 0, slot(99)))(w)
-	wantEqual(t, "a decided one that is put off stays decided", got, []core.FireID{fire(uuid, 1, slot(3)), hand})
+	w.ok(w.store.PutOffUndecided(t.Context(), 0, []core.FireID{fire(uuid, 1, slot(1))}, now.Add(time.Minute)))
+	wantEqual(t, "a decided one that is put off stays decided", undecided(99*time.Second), []core.FireID{hand, fire(uuid, 1, slot(3))})
 	w.ok(w.rdb.ZAdd(t.Context(), "takt:{t:0}:undecided", zAt(1, "no fire")).Err())
-	if got = must(w.store.Undecided(t.Context(), 0, slot(99)))(w); len(got) != 2 {
+	if got := undecided(99 * time.Second); len(got) != 2 {
 		t.Errorf("with a member that cannot be read: got %v", got)
 	}
 }

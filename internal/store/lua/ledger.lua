@@ -4,7 +4,8 @@
 --   <root>:led:<uuid>   zset of a trigger's ledger entries by their first slot
 --   <root>:row:<uuid>   hash of these entries
 --   <root>:day:<uuid>   hash of counters "<UTC day number>.<decision>"
---   <root>:undecided    zset of "<uuid>/<entry>" by the time they were published
+--   <root>:undecided    zset of "<uuid>/<entry>" by the time they came into the ledger, by
+--                       Redis' clock: the publisher's may be wrong
 --   <root>:edited       zset of triggers by the time in us of their last edit, no two at
 --                       the same; the latest 1000
 --   <root>:outbox, <root>:timers as in a run partition
@@ -96,12 +97,12 @@ end
 -- is.
 local function put_entry(uuid, at)
   local id, from, row = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  local rev, manual, pub, decision = string.match(row, '^(%d+)|(%d)|%d+|%d+|%d+|(%d+)|%d+|(%a*)|')
+  local rev, manual, decision = string.match(row, '^(%d+)|(%d)|%d+|%d+|%d+|%d+|%d+|(%a*)|')
   if manual == '0' and covering(uuid, rev, from) then return end
   if redis.call('HSETNX', ROW .. uuid, id, row) == 0 then return end
   redis.call('ZADD', LED .. uuid, from, id)
   if decision == '' then
-    undecided[#undecided + 1], undecided[#undecided + 2] = pub, uuid .. '/' .. id
+    undecided[#undecided + 1], undecided[#undecided + 2] = string.format('%d', NOW), uuid .. '/' .. id
     if #undecided >= 1000 then settle_entries() end -- the stack bounds what unpack gives
   else
     local e = parse_entry(row)
