@@ -19,9 +19,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/seal"
 	"github.com/takt-dev/takt/pkg/executor"
 )
@@ -50,8 +50,7 @@ type Engine struct {
 	maxAge time.Duration
 
 	fleetMu sync.Mutex // held while reading, so that one reading serves all who wait
-	fleet   core.Fleet
-	fleetAt time.Time
+	picture atomic.Pointer[picture]
 }
 
 // New makes an Engine on its ports.

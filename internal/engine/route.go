@@ -11,19 +11,37 @@ import (
 	"github.com/takt-dev/takt/pkg/executor"
 )
 
-// Fleet gives the workers as they were at most FleetAge ago.
+// A picture is the fleet as it was at an instant.
+type picture struct {
+	fleet core.Fleet
+	at    time.Time
+}
+
+func (p *picture) youngerThan(age time.Duration) bool { return p != nil && time.Since(p.at) < age }
+
+// Fleet gives the workers as they were at most FleetAge ago. While somebody reads them
+// anew, which takes milliseconds where they are many, a picture of twice that age will
+// do for everybody else.
 func (e *Engine) Fleet(ctx context.Context) (core.Fleet, error) {
-	e.fleetMu.Lock()
+	p := e.picture.Load()
+	if p.youngerThan(e.maxAge) {
+		return p.fleet, nil
+	}
+	if !e.fleetMu.TryLock() {
+		if p.youngerThan(2 * e.maxAge) {
+			return p.fleet, nil
+		}
+		e.fleetMu.Lock()
+	}
 	defer e.fleetMu.Unlock()
-	if time.Since(e.fleetAt) < e.maxAge && !e.fleetAt.IsZero() {
-		return e.fleet, nil
+	if p = e.picture.Load(); p.youngerThan(e.maxAge) {
+		return p.fleet, nil
 	}
 	f, err := e.store.Fleet(ctx)
-	if err != nil {
-		return f, err
+	if err == nil {
+		e.picture.Store(&picture{f, time.Now()})
 	}
-	e.fleet, e.fleetAt = f, time.Now()
-	return f, nil
+	return f, err
 }
 
 // Route chooses where a step goes. A step that every worker of its priority's
