@@ -181,7 +181,14 @@ func TestSeveralDequeuers(t *testing.T) {
 	server := testenv.Redis(t)
 	c := NewClient(server.Client(t))
 	const slots = 5
-	listen(t, server, slots, time.Second, func(context.Context, core.Dispatch) error { return nil }, "default", "low") // with two
+	r := listen(t, server, slots, time.Second, func(context.Context, core.Dispatch) error { return nil }, "default", "low") // with two
+	shared := 0
+	for _, d := range r.dequeuers {
+		shared += d.prefetch.Slots
+	}
+	if shared != slots {
+		t.Errorf("the dequeuers have %d slots, want %d", shared, slots)
+	}
 	testenv.Eventually(t, 5*time.Second, func() bool {
 		servers, err := c.inspector.Servers()
 		must(t, err)
@@ -189,7 +196,7 @@ func TestSeveralDequeuers(t *testing.T) {
 		for _, s := range servers {
 			have += s.Concurrency
 		}
-		return len(servers) == 2 && have == slots
+		return len(servers) == 2 && have == poolFor*slots
 	})
 }
 

@@ -156,6 +156,50 @@ func TestSlotsBoundThePool(t *testing.T) {
 	}
 }
 
+// A handler that has only to record an end keeps nothing waiting; one that says
+// nothing frees its slot as it returns.
+func TestFreedSlotBringsTheNext(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	c := NewClient(server.Client(t))
+	began, free, finish := make(chan struct{}, 10), make(chan struct{}), make(chan struct{})
+	listen(t, server, 2, time.Second, func(ctx context.Context, _ core.Dispatch) error {
+		began <- struct{}{}
+		select {
+		case <-free:
+			FreeSlot(ctx)
+			FreeSlot(ctx) // to no effect
+			<-finish
+		case <-finish:
+		}
+		return nil
+	}, "default")
+	var ds []core.Dispatch
+	for n := range 5 {
+		ds = append(ds, dispatch(n, "default"))
+	}
+	must(t, c.Send(t.Context(), ds))
+	awaitBegun := func(want int) {
+		t.Helper()
+		for n := range want {
+			select {
+			case <-began:
+			case <-time.After(5 * time.Second):
+				t.Fatalf("%d more have begun, want %d", n, want)
+			}
+		}
+	}
+	awaitBegun(2)
+	free <- struct{}{}
+	free <- struct{}{}
+	awaitBegun(2)
+	if len(began) != 0 {
+		t.Error("a freed slot was given away twice")
+	}
+	close(finish)
+	awaitBegun(1)
+}
+
 // Stop lets handlers end and takes nothing more; Close gives back what is left.
 func TestStopAndClose(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,9 @@ const (
 	foldMost = 64
 	// foldWire bounds the callers whose items go in one sending.
 	foldWire = 512
+	// foldTries is enough for a script that Redis does not know and that then fails
+	// by one of its items.
+	foldTries = 3
 )
 
 // A Fold is group commit for scripts: what goroutines ask of the same script and
@@ -51,7 +54,7 @@ func (f *folded) sameCall(g *folded) bool {
 	if f.script == nil {
 		return g.script == nil && f.keys[0] == g.keys[0]
 	}
-	return !f.alone && f.script == g.script && len(f.args) == len(g.args) && slices.Equal(f.keys, g.keys)
+	return !f.alone && !g.alone && f.script == g.script && len(f.args) == len(g.args) && slices.Equal(f.keys, g.keys)
 }
 
 var errFoldBroken = errors.New("shared pipeline broke off")
@@ -106,11 +109,21 @@ func (f *Fold) do(ctx context.Context, items []*folded) error {
 	})
 }
 
-// send does items of any scripts and keys. An error of a script itself, which one
-// item may have caused, is met by doing its items one by one.
+// send does items of any scripts and keys.
 func (f *Fold) send(ctx context.Context, items []*folded) {
 	calls := byCall(items)
-	f.exec(ctx, calls)
+	for range foldTries {
+		f.exec(ctx, calls)
+		if calls = f.again(ctx, calls); len(calls) == 0 {
+			return
+		}
+	}
+}
+
+// again gives the calls to be made once more: those whose script Redis did not
+// know, and, item by item, those that failed by an error of the script itself,
+// which one item may have caused.
+func (f *Fold) again(ctx context.Context, calls [][]*folded) [][]*folded {
 	var again [][]*folded
 	for _, call := range calls {
 		switch err := call[0].err; {
@@ -126,9 +139,7 @@ func (f *Fold) send(ctx context.Context, items []*folded) {
 			}
 		}
 	}
-	if len(again) > 0 {
-		f.exec(ctx, again)
-	}
+	return again
 }
 
 // isScriptError reports whether a script failed by itself: what its items are may

@@ -3,6 +3,7 @@ package store_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type model struct {
 	dispatches []core.Dispatch
 	finished   map[string]core.StepState // by step: the end that was recorded
 	attempts   map[string]int            // by step: attempts begun
+	company    *company
 }
 
 // TestAnyOrder is that model. Its invariants are those of world.check, and:
@@ -36,6 +38,7 @@ func TestAnyOrder(t *testing.T) {
 				world: w, rnd: rand.New(rand.NewPCG(seed, 7)),
 				finished: map[string]core.StepState{}, attempts: map[string]int{},
 			}
+			m.company = w.company()
 			for i := range 3 {
 				m.targets = append(m.targets, w.group(fmt.Sprint("G", i)))
 			}
@@ -57,7 +60,7 @@ func (m *model) step() string {
 		name   string
 		do     func()
 	}{
-		{10, "admit", m.admit}, {3, "admit again", m.admitAgain}, {5, "expand", m.expandAny}, {25, "begin", m.beginAny}, {30, "finish", m.finishAny},
+		{10, "admit", m.admit}, {3, "admit again", m.admitAgain}, {5, "expand", m.expandAny}, {25, "begin", m.beginAny}, {30, "finish", m.finishAny}, {12, "begin and finish together", m.together},
 		{10, "wait", func() { m.moveAny(core.MoveWaiting) }}, {6, "sent", func() { m.moveAny(core.MoveSent) }},
 		{6, "lost", func() { m.moveAny(core.MoveLost) }}, {4, "released", func() { m.moveAny(core.MoveReleased) }},
 		{4, "cancel", m.cancelAny}, {3, "forget", m.forgetAny}, {2, "unpark", m.unpark},
@@ -165,24 +168,28 @@ func (m *model) expandAny() {
 
 func (m *model) beginAny() {
 	m.Helper()
-	d := m.anyDispatch()
-	b, err := m.store.Begin(m.Context(), d, m.worker())
-	if core.Is(err, core.Stale) {
-		return
-	}
-	m.ok(err)
-	if end, over := m.finished[d.Key()]; over {
-		m.Errorf("step %s was begun after it had ended as %s", d.Key(), end)
-	}
-	if was := m.attempts[d.Key()]; b.Attempt < was || b.Attempt > was+1 {
-		m.Errorf("step %s: attempt %d follows attempt %d", d.Key(), b.Attempt, was)
-	}
-	m.attempts[d.Key()] = b.Attempt
+	b := &beginning{d: m.anyDispatch(), worker: m.worker()}
+	b.got, b.err = m.store.Begin(m.Context(), b.d, b.worker)
+	m.begun(b)
 }
 
-func (m *model) finishAny() {
+func (m *model) begun(b *beginning) {
 	m.Helper()
-	d := m.anyDispatch()
+	if core.Is(b.err, core.Stale) {
+		return
+	}
+	m.ok(b.err)
+	key, attempt := b.d.Key(), b.got.Attempt
+	if end, over := m.finished[key]; over {
+		m.Errorf("step %s was begun after it had ended as %s", key, end)
+	}
+	if was := m.attempts[key]; attempt < was || attempt > was+1 {
+		m.Errorf("step %s: attempt %d follows attempt %d", key, attempt, was)
+	}
+	m.attempts[key] = attempt
+}
+
+func (m *model) anyEnding() *ending {
 	o := core.Outcome{
 		State:  []core.AttemptState{core.AttemptSucceeded, core.AttemptFailed, core.AttemptTimedOut, core.AttemptCanceled}[m.rnd.IntN(4)],
 		Reason: "a|b\n", Output: "out", Retry: -1,
@@ -190,9 +197,61 @@ func (m *model) finishAny() {
 	if m.rnd.IntN(2) == 0 {
 		o.Retry = time.Hour
 	}
-	f := m.finish(d, m.worker(), o)
-	m.keep(f.Effects)
-	m.recorded(d.Key(), f.Step)
+	return &ending{d: m.anyDispatch(), worker: m.worker(), o: o}
+}
+
+func (m *model) finishAny() {
+	m.Helper()
+	e := m.anyEnding()
+	e.got = m.finish(e.d, e.worker, e.o)
+	m.ended(e)
+}
+
+func (m *model) ended(e *ending) {
+	m.Helper()
+	m.keep(e.got.Effects)
+	m.recorded(e.d.Key(), e.got.Step)
+}
+
+// together has several attempts begun in one call and several ended in another, at
+// the same time, repeats among them. A run that ends, and one that it lets start,
+// is told once.
+func (m *model) together() {
+	m.Helper()
+	var begins []*beginning
+	var ends []*ending
+	for range 2 + m.rnd.IntN(4) {
+		b := &beginning{d: m.anyDispatch(), worker: m.worker()}
+		e := m.anyEnding()
+		begins, ends = append(begins, b), append(ends, e)
+		if m.rnd.IntN(3) == 0 {
+			again, same := *b, *e
+			begins, ends = append(begins, &again), append(ends, &same)
+		}
+	}
+	m.company.together(append(beginAll(m.world, begins), finishAll(m.world, ends)...)...)
+	m.company.wantCalls(2)
+	begunBy := map[string]string{}
+	for _, b := range begins {
+		if b.err == nil && begunBy[b.d.ID()] != "" && begunBy[b.d.ID()] != b.worker {
+			m.Errorf("dispatch %s was begun by %s and %s", b.d.ID(), begunBy[b.d.ID()], b.worker)
+		}
+		if b.err == nil {
+			begunBy[b.d.ID()] = b.worker
+		}
+		m.begun(b)
+	}
+	told := map[string]bool{}
+	for _, e := range ends {
+		m.ok(e.err)
+		for _, what := range append(slices.Clone(e.got.Expand), string(e.got.Run)+" "+e.d.Run) {
+			if told[what] && what != " "+e.d.Run {
+				m.Errorf("told twice: %s", what)
+			}
+			told[what] = true
+		}
+		m.ended(e)
+	}
 }
 
 // recorded notes what was said of a step, and that an end stands.

@@ -4,13 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/queue"
+	"github.com/takt-dev/takt/internal/redisconn"
+	"github.com/takt-dev/takt/internal/testenv"
 	"github.com/takt-dev/takt/pkg/executor"
 )
 
@@ -130,6 +136,62 @@ func TestOrderOfWrites(t *testing.T) {
 			t.Error("the handler returned before Finish")
 		}
 	})
+}
+
+// slowRecord is an engine whose Finish waits.
+type slowRecord struct {
+	*fakeEngine
+	finish chan struct{}
+}
+
+func (e slowRecord) Finish(ctx context.Context, d core.Dispatch, worker string, b core.Begun, o core.Outcome, permanent bool) (core.Finished, error) {
+	<-e.finish
+	return e.fakeEngine.Finish(ctx, d, worker, b, o, permanent)
+}
+
+// The queue brings the next dispatch when an executor has ended, not when its
+// outcome is recorded. The heartbeat lists both.
+func TestNextBeginsBeforeTheRecord(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	executes := make(chan struct{}, 2)
+	hold := make(chan struct{})
+	b := newBench(t, 1, func(context.Context, executor.Attempt) (executor.Result, error) {
+		executes <- struct{}{}
+		if len(executes) == 2 {
+			<-hold
+		}
+		return executor.Result{}, nil
+	})
+	record := slowRecord{b.eng, make(chan struct{})}
+	b.engine = record
+	bell := redisconn.NewBell()
+	srv, err := queue.Listen(queue.ServerOptions{
+		Open: func() (redis.UniversalClient, error) { return server.Client(t), nil }, Queues: map[string]int{"default": 1},
+		Slots: 1, Dequeuers: 1, Drain: time.Second, Bell: bell, Took: b.Took, GaveBack: b.GaveBack, Log: slog.New(slog.DiscardHandler),
+	}, b.Handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	t.Cleanup(func() { close(hold); close(record.finish) })
+	client := queue.NewClient(server.Client(t))
+	var ds []core.Dispatch
+	for n := range 3 {
+		d := dispatch(n)
+		d.Queue, d.Timeout = "default", time.Minute
+		ds = append(ds, d)
+	}
+	if err := client.Send(t.Context(), ds); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 5*time.Second, func() bool { return len(executes) == 2 })
+	if f := b.eng.all("finish"); len(f) != 0 {
+		t.Errorf("recorded %v, want nothing yet", f)
+	}
+	if h := b.heartbeat(); len(h.Running) != 2 || len(h.Taken) != 0 {
+		t.Errorf("the heartbeat is %+v, want the two that have begun and not the third, which has no slot", h)
+	}
 }
 
 func TestStaleDispatchIsDropped(t *testing.T) {
