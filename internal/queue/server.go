@@ -35,7 +35,7 @@ type ServerOptions struct {
 // A Server takes dispatches from queues. It consists of several asynq servers.
 type Server struct {
 	dequeuers []dequeuer
-	ends      *redisconn.Fold // of tasks, whichever dequeuer took them
+	done      *redisconn.Done // of tasks, whichever dequeuer took them
 	bell      *redisconn.Bell
 	gaveBack  func(ids []string)
 	log       *slog.Logger
@@ -88,16 +88,15 @@ func (s *Server) add(o ServerOptions, slots int, handle Handler) error {
 	}}
 	rdb.AddHook(o.Bell.Hook(len(o.Queues)))
 	rdb.AddHook(d.prefetch)
-	if s.ends == nil {
-		s.ends = redisconn.NewFold(rdb)
+	if s.done == nil {
+		s.done = redisconn.NewDone(rdb)
 	}
-	rdb.AddHook(redisconn.Done{Fold: s.ends})
+	rdb.AddHook(s.done)
 	d.server = asynq.NewServerFromRedisClient(rdb, config(o, slots, len(s.dequeuers) == 0))
+	s.dequeuers = append(s.dequeuers, d)
 	if err := d.server.Start(taskHandler(handle, d.prefetch.Enter, o.Log)); err != nil {
-		_ = rdb.Close()
 		return fmt.Errorf("start dequeuer: %w", err)
 	}
-	s.dequeuers = append(s.dequeuers, d)
 	return nil
 }
 
@@ -190,9 +189,22 @@ func (s *Server) Close() {
 		wg.Go(d.server.Shutdown)
 	}
 	wg.Wait()
+	s.settle()
 	s.giveBack()
 	for _, d := range s.dequeuers {
 		_ = d.client.Close()
+	}
+}
+
+// settle has the last tasks that are done taken out of their queues.
+func (s *Server) settle() {
+	if s.done == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), giveBackWait)
+	defer cancel()
+	if left := s.done.Close(ctx); left > 0 {
+		s.log.WarnContext(ctx, "handled messages stay in their queues until their leases end, and are dropped then", "count", left)
 	}
 }
 

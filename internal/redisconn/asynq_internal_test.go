@@ -290,7 +290,7 @@ func doneServer(t *testing.T, redisServer *testenv.RedisServer, slots int, handl
 	t.Helper()
 	shas := newScriptLog()
 	rdb := redisServer.Client(t)
-	rdb.AddHook(Done{Fold: NewFold(rdb)})
+	rdb.AddHook(closedDone(t, NewDone(rdb)))
 	rdb.AddHook(shas)
 	server := asynq.NewServerFromRedisClient(rdb, asynq.Config{
 		Concurrency: slots, Queues: map[string]int{"q": 1}, TaskCheckInterval: time.Millisecond, LogLevel: asynq.FatalLevel,
@@ -369,72 +369,56 @@ func doneCall(rdb *redis.Client, id string) error {
 	return rdb.EvalSha(context.Background(), asynqDone, keys, id, time.Now().Add(time.Hour).Unix(), int64(math.MaxInt64)).Err()
 }
 
-func TestDoneOfATaskThatIsNotActive(t *testing.T) {
-	t.Parallel()
-	ctx := t.Context()
-	rdb := testenv.Redis(t).Client(t)
-	fold := NewFold(rdb)
-	rdb.AddHook(Done{Fold: fold})
-	const root = "asynq:{q}:"
-	for _, id := range []string{"full", "no lease", "no hash", "other"} {
-		rdb.LPush(ctx, root+"active", id)
-		if id != "no lease" {
-			rdb.ZAdd(ctx, root+"lease", redis.Z{Score: 1, Member: id})
-		}
-		if id != "no hash" {
-			rdb.HSet(ctx, root+"t:"+id, "msg", "m")
-		}
-	}
-	rdb.HSet(ctx, root+"t:pending", "msg", "m")
-	for _, row := range []struct {
-		id       string
-		notFound bool
-	}{{"full", false}, {"full", true}, {"no lease", false}, {"no hash", false}, {"pending", true}, {"unknown", true}} {
-		err := doneCall(rdb, row.id)
-		if (err != nil) != row.notFound || err != nil && err.Error() != "NOT FOUND" {
-			t.Errorf("done of %s: %v, want NOT FOUND is %v", row.id, err, row.notFound)
-		}
-	}
-	want := map[string]any{
-		root + "active": []string{"other"}, root + "lease": []string{"other"},
-		root + "t:other": map[string]string{"msg": "m"}, root + "t:pending": map[string]string{"msg": "m"},
-		root + "processed": "3", root + "processed:2026-01-01": "3",
-	}
-	if diff := cmp.Diff(want, stored(t, rdb)); diff != "" {
-		t.Errorf("what is left (-want +got):\n%s", diff)
-	}
+// closedDone closes a Done at the end of the test.
+func closedDone(t *testing.T, d *Done) *Done {
+	t.Cleanup(func() { d.Close(context.Background()) })
+	return d
 }
 
-// In one call: each is told of its own task, and a task twice counts once.
+// Ends that meet go in one call. A task that is not active is left alone, and one
+// that ends twice counts once.
 func TestDoneOfManyInOneCall(t *testing.T) {
 	b := newFoldBench(t)
 	ctx := t.Context()
 	const root = "asynq:{q}:"
 	rdb := b.server.Client(t)
-	rdb.AddHook(Done{Fold: b.fold})
+	d := newDone(rdb)
+	rdb.AddHook(d)
 	rdb.Set(ctx, root+"processed", int64(math.MaxInt64), 0) // asynq counts from 1 again
 	for n := range 20 {
 		id := fmt.Sprint(n)
 		rdb.LPush(ctx, root+"active", id)
-		rdb.ZAdd(ctx, root+"lease", redis.Z{Score: 1, Member: id})
-		rdb.HSet(ctx, root+"t:"+id, "msg", "m")
+		if n != 7 {
+			rdb.ZAdd(ctx, root+"lease", redis.Z{Score: 1, Member: id})
+		}
+		if n != 8 {
+			rdb.HSet(ctx, root+"t:"+id, "msg", "m")
+		}
 	}
+	rdb.LPush(ctx, root+"active", "other")
+	rdb.ZAdd(ctx, root+"lease", redis.Z{Score: 1, Member: "other"})
+	rdb.HSet(ctx, root+"t:other", "msg", "m")
+	rdb.HSet(ctx, root+"t:pending", "msg", "m")
 	b.warm(t, doneScript)
-	b.holdWire()
-	var notFound atomic.Int32
 	for n := range 30 { // the first ten twice
-		b.wg.Go(func() {
-			if doneCall(rdb, fmt.Sprint(n%20)) != nil {
-				notFound.Add(1)
-			}
-		})
+		if err := doneCall(rdb, fmt.Sprint(n%20)); err != nil {
+			t.Errorf("done of %d: %v", n%20, err)
+		}
 	}
-	b.awaitQueue(t, 30)
-	b.letGo()
-	if n := notFound.Load(); n != 10 {
-		t.Errorf("%d were told NOT FOUND, want the 10 that came second", n)
+	for _, id := range []string{"pending", "unknown"} {
+		if err := doneCall(rdb, id); err != nil {
+			t.Errorf("done of %s: %v", id, err)
+		}
 	}
-	want := map[string]any{root + "processed": "20", root + "processed:2026-01-01": "20"}
+	go d.run()
+	if left := d.Close(ctx); left != 0 {
+		t.Errorf("%d ends are left", left)
+	}
+	want := map[string]any{
+		root + "active": []string{"other"}, root + "lease": []string{"other"},
+		root + "t:other": map[string]string{"msg": "m"}, root + "t:pending": map[string]string{"msg": "m"},
+		root + "processed": "20", root + "processed:2026-01-01": "20",
+	}
 	if diff := cmp.Diff(want, stored(t, rdb)); diff != "" {
 		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
@@ -443,13 +427,35 @@ func TestDoneOfManyInOneCall(t *testing.T) {
 	}
 }
 
-func TestDoneTellsOfAnOutage(t *testing.T) {
+func TestDoneOutlastsAnOutage(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	server := testenv.DurableRedis(t)
+	rdb := server.Client(t)
+	rdb.AddHook(closedDone(t, NewDone(rdb)))
+	rdb.LPush(ctx, "asynq:{q}:active", "a", "b")
+	server.Kill()
+	if err := doneCall(rdb, "a"); err != nil {
+		t.Errorf("done without Redis: %v", err)
+	}
+	server.Restart()
+	testenv.Eventually(t, 10*time.Second, func() bool { return rdb.LLen(ctx, "asynq:{q}:active").Val() == 1 })
+}
+
+func TestDoneIsClosed(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
 	rdb := server.Client(t)
-	rdb.AddHook(Done{Fold: NewFold(rdb)})
+	d := NewDone(rdb)
+	rdb.AddHook(d)
 	server.Kill()
-	if err := doneCall(rdb, "a"); err == nil || errors.Is(err, errNotFound) {
-		t.Errorf("done without Redis: %v, want the outage", err)
+	if err := doneCall(rdb, "a"); err != nil {
+		t.Errorf("done without Redis: %v", err)
+	}
+	if left := d.Close(t.Context()); left != 1 {
+		t.Errorf("%d ends are left, want 1", left)
+	}
+	if err := doneCall(rdb, "b"); err == nil {
+		t.Error("an end after Close was taken, and nobody will send it")
 	}
 }

@@ -50,6 +50,7 @@ func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
 		return w.handBack(ctx, d)
 	}
 	free := func() { w.freeSlot(ctx) }
+	asked := time.Now()
 	b, err := w.engine.Begin(ctx, d, w.self.ID)
 	if err != nil {
 		free()
@@ -62,7 +63,19 @@ func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
 		}
 		return fmt.Errorf("begin %s: %w", d.ID(), err)
 	}
+	if took := time.Since(asked); took >= ContactLimit {
+		return w.tooLate(ctx, d, took, free)
+	}
 	return w.attempt(d, b, free)
+}
+
+// tooLate gives back what was begun before this process stood still: others may have
+// taken the step over and ended it, and an executor entered now would do it again.
+func (w *Worker) tooLate(ctx context.Context, d core.Dispatch, took time.Duration, free func()) error {
+	free()
+	defer w.drop(d)
+	w.log.WarnContext(ctx, "attempt released: its beginning took too long", "dispatch", d.ID(), "took", took)
+	return w.record(d, func(ctx context.Context) error { return w.engine.Release(ctx, d, w.self.ID) })
 }
 
 // The answers of take.

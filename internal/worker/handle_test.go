@@ -194,6 +194,47 @@ func TestNextBeginsBeforeTheRecord(t *testing.T) {
 	}
 }
 
+// slowBegin is an engine whose Begin is answered late.
+type slowBegin struct {
+	*fakeEngine
+	after time.Duration
+}
+
+func (e slowBegin) Begin(ctx context.Context, d core.Dispatch, worker string) (core.Begun, error) {
+	b, err := e.fakeEngine.Begin(ctx, d, worker)
+	<-time.After(e.after)
+	return b, err
+}
+
+// A process that stood still after it had begun something does not execute it: others
+// may have done so.
+func TestLateBeginIsReleased(t *testing.T) {
+	for _, row := range []struct {
+		name     string
+		after    time.Duration
+		executed int
+	}{{"just in time", ContactLimit - time.Millisecond, 1}, {"too late", ContactLimit, 0}} {
+		t.Run(row.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				executed := 0
+				b := newBench(t, 1, func(context.Context, executor.Attempt) (executor.Result, error) {
+					executed++
+					return executor.Result{}, nil
+				})
+				b.engine = slowBegin{b.eng, row.after}
+				wantNil(t, <-b.handle(0))
+				synctest.Wait()
+				if executed != row.executed || len(b.eng.all("finish")) != row.executed || len(b.eng.all("release")) != 1-row.executed {
+					t.Errorf("executed %d times, written %v; want %d executions", executed, b.eng.records, row.executed)
+				}
+				if h := b.heartbeat(); b.free() != 1 || len(h.Taken)+len(h.Running) != 0 {
+					t.Errorf("%d slots are free and the heartbeat is %+v, want all given back", b.free(), h)
+				}
+			})
+		})
+	}
+}
+
 func TestStaleDispatchIsDropped(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBench(t, 1, func(context.Context, executor.Attempt) (executor.Result, error) {
