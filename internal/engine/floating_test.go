@@ -81,8 +81,10 @@ func TestAScheduleThatLosesItsStart(t *testing.T) {
 		t.Errorf("without targets: got floating %v and the next slot %v", got.Floating, got.Next)
 	}
 	h.bind(tr, ofJob(h.job("j")))
-	got := set()
-	if d := got.Updated.Sub(got.Schedule.Start); got.Floating || !got.Next.Equal(got.Schedule.Start) || d < 0 || d >= time.Millisecond {
-		t.Errorf("with a target, at %v: got the start %v, the next slot %v and floating %v", got.Updated, got.Schedule.Start, got.Next, got.Floating)
+	for range 20 { // some within the millisecond that the slot of the one before has
+		got := set()
+		if d := got.Updated.Sub(got.Schedule.Start); got.Floating || !got.Next.Equal(got.Schedule.Start) || d < -20*time.Millisecond || d >= time.Millisecond {
+			t.Errorf("with a target, at %v: got the start %v, the next slot %v and floating %v", got.Updated, got.Schedule.Start, got.Next, got.Floating)
+		}
 	}
 }

@@ -139,7 +139,14 @@ func (e *Engine) reschedule(ctx context.Context, old, t core.Trigger, s *schedul
 	}
 	begin := now
 	if t.Schedule.Kind == schedule.Simple && t.Schedule.Start.Equal(now.Truncate(time.Millisecond)) {
-		begin = t.Schedule.Start.Add(-1) // it was left open: the first slot is now
+		// It was left open: the first slot is now, or the next moment that is free.
+		if !last.Before(t.Schedule.Start) {
+			t.Schedule.Start = last.Add(time.Millisecond)
+			if s, err = t.Schedule.Compile(); err != nil {
+				return t, scheduleError("schedule", err)
+			}
+		}
+		begin = t.Schedule.Start.Add(-1)
 	}
 	if last.After(begin) {
 		begin = last
@@ -385,7 +392,7 @@ func (e *Engine) bind(ctx context.Context, t core.Trigger, target core.Target) (
 	if _, ok := s.Next(now.Add(-time.Second)); !ok {
 		return core.Binding{}, core.Errorf(core.Conflict, "Can not add %s[uuid:%s] to a out of time trigger[uuid:%s]", noun, target.UUID, t.UUID)
 	}
-	if err := e.store.Link(ctx, target, t.UUID, core.MaxTargetTriggers); err != nil {
+	if err := e.store.Link(ctx, target, t.UUID, e.targetTriggers); err != nil {
 		return core.Binding{}, err
 	}
 	b := core.Binding{Target: target, Ref: id.New(), Added: now.UTC()}
