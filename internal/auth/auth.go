@@ -7,8 +7,9 @@
 //	                                    ├─Validate──▶ core.Caller ──▶ the verbs
 //	admin or self ──CreateToken──▶ token┘
 //	name + password ──Basic───────────────────────▶ core.Caller
+//	access key ──Signed───────────────────────────▶ core.Caller
 //
-// Three things are secret, and none of them is stored as it is:
+// Four things are secret, and none of them is stored as it is:
 //
 //   - A password comes in as a Digest (what ZStack clients send in its place)
 //     and is kept as an argon2id hash that names its own cost.
@@ -16,14 +17,16 @@
 //     digits; both are random, so a plain SHA-256 of them is kept and is the key.
 //   - Checked Basic credentials are remembered for a minute under an HMAC whose
 //     key lives and dies with the process.
+//   - An access key signs each request with a secret that both sides must know.
+//     It is stored sealed, under the configuration's secret key.
 //
 // Guessing is slow by design. At most two passwords are hashed at a time, a
 // name nobody has costs the same hash as one that exists and gets the same
 // answer, and after five failures an account name, and an address, must wait.
 //
-// Replicas share no memory: what one of them has cached (an accepted session or
-// token for 5 s, Basic credentials for 60 s) it forgets at once when it serves
-// the logout or the change itself, and by itself elsewhere.
+// Replicas share no memory: what one of them has cached (an accepted session,
+// token or access key for 5 s, Basic credentials for 60 s) it forgets at once when
+// it serves the logout or the change itself, and by itself elsewhere.
 package auth
 
 import (
@@ -34,6 +37,7 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/seal"
 )
 
 // AdminUUID is the uuid of the account that EnsureAdmin makes: ZStack gives its
@@ -55,12 +59,16 @@ type Options struct {
 	Cost        Cost             // of new password hashes; the zero Cost = DefaultCost
 	Now         func() time.Time // nil = time.Now
 	Log         *slog.Logger     // nil = slog.Default()
+
+	MaxAccessKeys int       // at a time and account that is no admin; 0 = 2, as ZStack has it
+	Secrets       *seal.Box // seals access keys; nil = they are stored as they are
 }
 
 func (o Options) withDefaults() Options {
 	o.SessionLife = cmp.Or(o.SessionLife, 2*time.Hour)
 	o.MaxSessions = cmp.Or(o.MaxSessions, 500)
 	o.MaxTokens = cmp.Or(o.MaxTokens, 100)
+	o.MaxAccessKeys = cmp.Or(o.MaxAccessKeys, 2)
 	o.Cost = cmp.Or(o.Cost, DefaultCost)
 	o.Log = cmp.Or(o.Log, slog.Default())
 	if o.Now == nil {
@@ -79,6 +87,7 @@ type Authority struct {
 	seen     *cache[identity]    // accepted sessions and tokens, by hash
 	basic    *cache[core.Caller] // checked Basic credentials, by HMAC
 	basicKey []byte
+	signers  *cache[signer] // access keys that may sign, by id
 }
 
 // identity is what a session or token stands for.
@@ -98,6 +107,7 @@ func New(accounts Accounts, opts Options) *Authority {
 		seen:     newCache[identity](opts.Now),
 		basic:    newCache[core.Caller](opts.Now),
 		basicKey: make([]byte, 32),
+		signers:  newCache[signer](opts.Now),
 	}
 	rand.Read(a.basicKey) // never fails: crypto/rand ends the program instead
 	return a
@@ -111,6 +121,7 @@ func callerOf(a core.Account) core.Caller {
 func (a *Authority) forgetAll() {
 	a.seen.clear()
 	a.basic.clear()
+	a.signers.clear()
 }
 
 // admin refuses a caller who is no admin.

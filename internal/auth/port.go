@@ -7,9 +7,9 @@ import (
 	"github.com/takt-dev/takt/internal/core"
 )
 
-// Accounts is where accounts, sessions and tokens are kept; package store
-// implements it. Besides the errors named here each method may return an
-// Unavailable one.
+// Accounts is where accounts, sessions, tokens and access keys are kept;
+// package store implements it. Besides the errors named here each method may
+// return an Unavailable one.
 type Accounts interface {
 	// CreateAccount adds an account. Exists when the uuid, or the name in any
 	// case of its letters, is taken; Field says which ("uuid" or "name").
@@ -37,6 +37,7 @@ type Accounts interface {
 
 	Sessions
 	Tokens
+	AccessKeys
 }
 
 // Sessions keeps sessions by the hash of their token, each until it expires.
@@ -74,4 +75,26 @@ type Tokens interface {
 
 	// DeleteToken ends a token. NotFound when the account has no such token.
 	DeleteToken(ctx context.Context, account, uuid string) error
+}
+
+// AccessKeys keeps access keys, with their secrets as they are given: sealed.
+type AccessKeys interface {
+	// PutAccessKey adds a key. Exists when the uuid, or the id, is taken; Field
+	// says which ("uuid" or "id"). Exhausted when its account has limit keys.
+	PutAccessKey(ctx context.Context, k core.AccessKey, limit int) error
+
+	// AccessKey returns a key by uuid, AccessKeyByID by the id that signed requests
+	// name. NotFound when there is none.
+	AccessKey(ctx context.Context, uuid string) (core.AccessKey, error)
+	AccessKeyByID(ctx context.Context, keyID string) (core.AccessKey, error)
+
+	// ListAccessKeys returns the keys of an account, or of all for "", oldest first.
+	ListAccessKeys(ctx context.Context, account string) ([]core.AccessKey, error)
+
+	// UpdateAccessKey stores what change makes of a key and returns it, as
+	// UpdateAccount does. Uuid, id and account cannot be changed. NotFound.
+	UpdateAccessKey(ctx context.Context, uuid string, change func(*core.AccessKey) error) (core.AccessKey, error)
+
+	// DeleteAccessKey removes a key; one that does not exist is no error.
+	DeleteAccessKey(ctx context.Context, uuid string) error
 }

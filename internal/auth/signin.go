@@ -20,11 +20,48 @@ const signInTries = 3
 // password; Exhausted with a WaitError as cause after failures, and without one
 // when the account has as many sessions as it may.
 func (a *Authority) Login(ctx context.Context, name string, password Digest, remote string) (core.Session, error) {
+	return a.signIn(ctx, attempt{name, password, remote}, nil)
+}
+
+// LoginUser is Login for an account that belongs to another one, its owner, which
+// must be named too: by its name or its uuid. A wrong owner counts, and is
+// answered, as a wrong password.
+func (a *Authority) LoginUser(ctx context.Context, owner, name string, password Digest, remote string) (core.Session, error) {
+	who := attempt{name, password, remote}
+	return a.signIn(ctx, who, func(user core.Account) error {
+		ok, err := a.belongs(ctx, user, owner)
+		if err == nil && !ok {
+			a.failures.add(who.suspects()...)
+			err = errWrong()
+		}
+		return err
+	})
+}
+
+// belongs reports whether a user's owner, another account, has this name or uuid.
+func (a *Authority) belongs(ctx context.Context, user core.Account, owner string) (bool, error) {
+	if user.Owner == user.UUID || owner == user.Owner {
+		return user.Owner != user.UUID, nil
+	}
+	account, err := a.accounts.Account(ctx, user.Owner)
+	if core.Is(err, core.NotFound) {
+		return false, nil
+	}
+	return strings.EqualFold(account.Name, owner), err
+}
+
+// signIn makes a session for what who proves to be, if that passes check.
+func (a *Authority) signIn(ctx context.Context, who attempt, check func(core.Account) error) (core.Session, error) {
 	var err error
 	for range signInTries {
 		var account core.Account
-		if account, err = a.verify(ctx, attempt{name, password, remote}); err != nil {
+		if account, err = a.verify(ctx, who); err != nil {
 			return core.Session{}, err
+		}
+		if check != nil {
+			if err = check(account); err != nil {
+				return core.Session{}, err
+			}
 		}
 		var s core.Session
 		if s, err = a.begin(ctx, account); !core.Is(err, core.Stale) {
@@ -145,7 +182,7 @@ func (a *Authority) prove(ctx context.Context, s slot, who attempt) (core.Accoun
 	if !known || !ok {
 		a.failures.add(who.suspects()...)
 		a.opts.Log.WarnContext(ctx, "sign-in failed", "account", account.UUID, "remote", who.remote)
-		return core.Account{}, core.Errorf(core.Unauthenticated, "wrong account name or password")
+		return core.Account{}, errWrong()
 	}
 	// Only the name's count ends: who owns one account could else guess at
 	// others without end, signing in to the own one in between.
@@ -157,6 +194,11 @@ func (a *Authority) prove(ctx context.Context, s slot, who attempt) (core.Accoun
 		account = a.hashAnew(ctx, s, account, who.password)
 	}
 	return account, nil
+}
+
+// errWrong is the one text for a wrong name and a wrong password.
+func errWrong() error {
+	return core.Errorf(core.Unauthenticated, "wrong account name or password")
 }
 
 // hashAnew replaces a hash made at less than today's cost. The sign-in goes on

@@ -93,6 +93,8 @@ func (c *checker) api(s APISettings) {
 	c.atLeast("api.retention.ledger", s.Retention.Ledger, time.Minute)
 	c.between("api.retention.ledgerEntries", s.Retention.LedgerEntries, 1, 1_000_000)
 	c.atLeast("api.retention.receipts", s.Retention.Receipts, time.Minute)
+	c.between("api.limits.groupJobs", s.Limits.GroupJobs, 1, 10_000) // the steps of a run
+	c.between("api.limits.targetTriggers", s.Limits.TargetTriggers, 1, 1000)
 	c.secretKey("api.secretKey", s.SecretKey)
 	c.between("api.partitions", s.Partitions, 1, 256)
 }

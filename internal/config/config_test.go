@@ -33,6 +33,7 @@ func TestDefaults(t *testing.T) {
 		SessionLife: 2 * time.Hour,
 		BodyLimit:   1 << 20,
 		Retention:   config.Retention{Runs: 168 * time.Hour, Ledger: 168 * time.Hour, LedgerEntries: 10_000, Receipts: 3 * time.Hour},
+		Limits:      config.Limits{GroupJobs: 1000, TargetTriggers: 10},
 		Partitions:  16,
 	}
 	worker := config.WorkerSettings{

@@ -61,6 +61,7 @@ type APISettings struct {
 	SessionLife    time.Duration `yaml:"sessionLife" default:"2h" help:"how long a session lives without use"`
 	BodyLimit      Bytes         `yaml:"bodyLimit" default:"1MiB" help:"largest request body"`
 	Retention      Retention     `yaml:"retention"`
+	Limits         Limits        `yaml:"limits"`
 	SecretKey      string        `yaml:"secretKey" secret:"true" help:"32 bytes in base64 that encrypt stored secrets (openssl rand -base64 32); the same for all replicas and workers"`
 	Partitions     int           `yaml:"partitions" default:"16" help:"parts the records are split into; fixed at the first start"`
 }
@@ -69,6 +70,8 @@ type APISettings struct {
 type ZStack struct {
 	TimeZone    string `yaml:"timezone" default:"Local" help:"zone of the timestamps in ZStack answers, such as Asia/Shanghai"`
 	AlwaysAsync bool   `yaml:"alwaysAsync" help:"answer every change with 202, as ZStack does, also to clients that would take 200"`
+	// WebHookAllow is as worker.http.allow, for the calls of the api process.
+	WebHookAllow []string `yaml:"webHookAllow" help:"private networks (CIDR), addresses or host:port that web hooks (X-Web-Hook) may call; public ones always may"`
 }
 
 // Admin is the account made at the first start.
@@ -83,6 +86,13 @@ type Retention struct {
 	Ledger        time.Duration `yaml:"ledger" default:"7d" help:"how long a trigger's fires are kept"`
 	LedgerEntries int           `yaml:"ledgerEntries" default:"10000" help:"how many fires of a trigger are kept at most"`
 	Receipts      time.Duration `yaml:"receipts" default:"3h" help:"how long the outcome of an asynchronous call can be asked for"`
+}
+
+// Limits bound what may hang together. They hold for what is added; what is there
+// stays when they are lowered.
+type Limits struct {
+	GroupJobs      int `yaml:"groupJobs" default:"1000" help:"jobs of a group at most"`
+	TargetTriggers int `yaml:"targetTriggers" default:"10" help:"triggers of a job or group at most"`
 }
 
 // WorkerSettings are the settings of the worker process.

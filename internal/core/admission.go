@@ -149,10 +149,16 @@ type RunFilter struct {
 	Before  time.Time // created before
 	Cursor  string    // from the page before
 	Limit   int       // 1..1000; 0 = 50
+
+	Targets  []string // any of these
+	Triggers []string // any of these
+	Jobs     []string // with a step of any of these jobs
+	Oldest   bool     // oldest first, instead of newest
 }
 
-// A RunPage is one page of runs, newest first. Next is "" on the last page.
+// A RunPage is one page of runs in the order asked for. Next is "" on the last page.
 type RunPage struct {
-	Runs []Run
-	Next string
+	Runs   []Run
+	Next   string
+	Looked int // runs that were looked at, those that did not match too
 }

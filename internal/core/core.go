@@ -58,4 +58,10 @@ type Meta struct {
 	Version     int64     `json:"version"` // raised by every change; the ETag of the native API
 	Created     time.Time `json:"created"`
 	Updated     time.Time `json:"updated"`
+	// Request is the key of the Request that made it under a uuid that its client
+	// chose; one that was not chosen is derived from the key.
+	Request string `json:"request,omitempty"`
 }
+
+// Identity gives what every definition carries.
+func (m Meta) Identity() Meta { return m }

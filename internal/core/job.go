@@ -35,8 +35,8 @@ type Member struct {
 	Added time.Time
 }
 
-// MaxGroupJobs and MaxTargetTriggers are the caps ZStack's texts speak of; their
-// values are not public, these are ours.
+// MaxGroupJobs and MaxTargetTriggers are the caps ZStack's texts speak of, where
+// the configuration names no others. ZStack's values are not public, these are ours.
 const (
 	MaxGroupJobs      = 1000
 	MaxTargetTriggers = 10

@@ -222,7 +222,10 @@ func TestEachTroubleIsFound(t *testing.T) {
 			w.card(core.Card{ID: "x", Role: "trigger", Host: "two", Zones: "2025c", ZonesHash: "def"})
 			return nil
 		}, "processes/tzdata problem", "def"},
-		{"an overdue slot", add(text("takt:{t:1}:next"), text("trigger-1"), time.Minute), "work/slots problem", "trigger-1"},
+		{"an overdue slot", func(w *ward) error {
+			next := core.FireID{Revision: 1, Slot: time.Now().Add(-time.Minute)}
+			return w.rdb.HSet(w.Context(), "takt:{t:1}:next", "trigger-1", next.Entry()).Err()
+		}, "work/slots problem", "trigger-1"},
 		{"an undecided fire", add(text("takt:{t:0}:undecided"), text("trigger-1/1.5"), 2*time.Minute), "work/fires problem", "trigger-1/1.5"},
 		{"an old effect", add(at(":outbox"), text("link|job|a|t"), time.Minute), "work/outbox problem", "1 link"},
 		{"an old effect of a trigger", add(text("takt:{t:0}:outbox"), text("link|job|a|t"), time.Minute), "work/outbox problem", "1 effect"},

@@ -55,8 +55,9 @@ func (e *Engine) newMeta(ctx context.Context, noun string, m *core.Meta) error {
 	if err != nil {
 		return err
 	}
+	m.Request = core.RequestFrom(ctx).Key
 	if m.UUID == "" {
-		m.UUID = id.New()
+		m.UUID, m.Request = newID(ctx, noun), ""
 	}
 	if !id.Valid(m.UUID) {
 		return core.InvalidField("uuid", "uuid %q must be 32 lower-case hexadecimal digits", m.UUID)

@@ -321,7 +321,7 @@ func TestDeletes(t *testing.T) {
 			}
 			deletes("second job", job, jobs[1].UUID)
 			h.reconcile()
-			kept := regexp.MustCompile(`^takt:\{w\}|:(trigger|edits|edited)$`) // the fleet, tombstones, notes of edits
+			kept := regexp.MustCompile(`^takt:\{w\}|:(trigger|edits|edited)$|:was:`) // the fleet, tombstones, notes of edits and, for a time, of memberships
 			for _, key := range must(h.rdb.Keys(t.Context(), "takt:*").Result())(h) {
 				if !kept.MatchString(key) {
 					t.Errorf("left behind: %s", key)

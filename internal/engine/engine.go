@@ -15,6 +15,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -22,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/seal"
 	"github.com/takt-dev/takt/pkg/executor"
 )
@@ -35,6 +37,11 @@ type Options struct {
 	Secrets *seal.Box
 	// Log takes what the engine repairs or gives up; nil = slog.Default().
 	Log *slog.Logger
+	// GroupJobs bounds the jobs of a group; 0 = core.MaxGroupJobs.
+	GroupJobs int
+	// TargetTriggers bounds the triggers that a job or group is bound to;
+	// 0 = core.MaxTargetTriggers.
+	TargetTriggers int
 	// FleetAge is how old the engine's picture of the workers may be; 0 = 500 ms.
 	FleetAge time.Duration
 }
@@ -49,13 +56,19 @@ type Engine struct {
 	box    *seal.Box
 	maxAge time.Duration
 
+	groupJobs, targetTriggers int // caps
+
 	fleetMu sync.Mutex // held while reading, so that one reading serves all who wait
 	picture atomic.Pointer[picture]
+	aims    aims
 }
 
 // New makes an Engine on its ports.
 func New(store Store, queue Queue, events Events, opts Options) *Engine {
-	e := &Engine{store: store, queue: queue, events: events, log: opts.Log, types: map[string]executor.Spec{}, box: opts.Secrets, maxAge: opts.FleetAge}
+	e := &Engine{
+		store: store, queue: queue, events: events, log: opts.Log, types: map[string]executor.Spec{}, box: opts.Secrets, maxAge: opts.FleetAge,
+		groupJobs: cmp.Or(opts.GroupJobs, core.MaxGroupJobs), targetTriggers: cmp.Or(opts.TargetTriggers, core.MaxTargetTriggers),
+	}
 	if e.log == nil {
 		e.log = slog.Default()
 	}
@@ -68,8 +81,14 @@ func New(store Store, queue Queue, events Events, opts Options) *Engine {
 	return e
 }
 
-// Now gives the store's time, by which everything is judged.
-func (e *Engine) Now(ctx context.Context) (time.Time, error) { return e.store.Now(ctx) }
+// Now gives the store's time, by which everything is judged. To a request that is
+// carried out again it is still the time of its first.
+func (e *Engine) Now(ctx context.Context) (time.Time, error) {
+	if r := core.RequestFrom(ctx); r.Again {
+		return r.At, nil
+	}
+	return e.store.Now(ctx)
+}
 
 // Ready reports whether the store answers.
 func (e *Engine) Ready(ctx context.Context) error { return e.store.Ping(ctx) }

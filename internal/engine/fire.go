@@ -16,6 +16,8 @@ import (
 // targets are read from the store. Doing it again is harmless. An Exhausted
 // error means: later.
 func (e *Engine) DecideFire(ctx context.Context, f core.FireID) (core.Decision, error) {
+	a := e.readAhead(ctx, f)
+	defer a.reading.Wait()
 	t, entry, open, known, err := e.store.Lookup(ctx, f)
 	if err != nil {
 		return "", err
@@ -23,10 +25,11 @@ func (e *Engine) DecideFire(ctx context.Context, f core.FireID) (core.Decision, 
 	if !known || !open {
 		return entry.Decision, nil
 	}
+	e.aims.note(t)
 	if entry.ID == "" {
 		entry = publishedEntry(f, entry.Published) // its publisher has not advanced the trigger yet
 	}
-	if err := e.decideTargets(ctx, f, t, &entry); err != nil {
+	if err := e.decideTargets(ctx, f, t, a, &entry); err != nil {
 		return "", err
 	}
 	_, err = e.store.Decide(ctx, f, entry) // which makes fired late, where it is
@@ -45,16 +48,21 @@ func publishedEntry(f core.FireID, now time.Time) core.LedgerEntry {
 
 // decideTargets starts a run per target and sums up the decisions: fired if any
 // target was, else buffered, else skipped, else failed.
-func (e *Engine) decideTargets(ctx context.Context, f core.FireID, t core.Trigger, entry *core.LedgerEntry) error {
+func (e *Engine) decideTargets(ctx context.Context, f core.FireID, t core.Trigger, ahead *ahead, entry *core.LedgerEntry) error {
 	var reasons []string
 	best := core.Decision("")
+	chosen, err := e.choose(ctx, t, entry.Only)
+	if err != nil {
+		return err
+	}
 	for _, b := range t.Targets {
-		if len(entry.Only) > 0 && !slices.Contains(entry.Only, b.UUID) {
+		only, wanted := chosen.of(b.UUID)
+		if !wanted {
 			continue
 		}
-		a, err := e.Start(ctx, RunRequest{
-			Target: b.Target, Request: fireRequest(f, b.UUID), Trigger: f.Trigger, Fire: f, Overlap: t.Overlap, At: f.Slot,
-		})
+		r := fireRun(f, b.Target)
+		r.Overlap, r.Only = t.Overlap, only
+		a, err := e.startAhead(ctx, r, ahead)
 		switch {
 		case core.Is(err, core.NotFound):
 			a = core.Admitted{Word: core.AdmitSkipped, Reason: fmt.Sprintf("%s %s is deleted", b.Kind, b.UUID)}
@@ -72,10 +80,15 @@ func (e *Engine) decideTargets(ctx context.Context, f core.FireID, t core.Trigge
 		best = better(best, decisionOf(a.Word))
 	}
 	if best == "" {
-		best, reasons = core.Skipped, []string{"the trigger has no targets"}
+		best, reasons = core.Skipped, []string{chosen.nothing()}
 	}
 	entry.Decision, entry.Reason = best, strings.Join(slices.Compact(reasons), "; ")
 	return nil
+}
+
+// fireRun asks for the run that a fire becomes for a target.
+func fireRun(f core.FireID, target core.Target) RunRequest {
+	return RunRequest{Target: target, Request: fireRequest(f, target.UUID), Trigger: f.Trigger, Fire: f, At: f.Slot}
 }
 
 // fireRequest names the request for the run that a fire becomes for a target.
@@ -126,17 +139,19 @@ func (e *Engine) GiveUp(ctx context.Context, f core.FireID, reason string) error
 }
 
 // FireNow fires a trigger by hand, once, besides its schedule; only limits it to
-// some of its targets. Equal keys are one fire. The fire is durable before
-// anything is started, and it needs no NATS.
+// some of its targets, or to some jobs of the groups among them. Equal keys are
+// one fire. The fire is durable before anything is started, and it needs no NATS.
 func (e *Engine) FireNow(ctx context.Context, trigger, key string, only []string) (core.LedgerEntry, error) {
 	t, err := e.changeableTrigger(ctx, trigger)
 	if err != nil {
 		return core.LedgerEntry{}, err
 	}
-	for _, target := range only {
-		if _, ok := t.Binding(target); !ok {
-			return core.LedgerEntry{}, core.InvalidField("targets", "%q is not bound to trigger %q", target, trigger)
-		}
+	chosen, err := e.choose(ctx, t, only)
+	if err != nil {
+		return core.LedgerEntry{}, err
+	}
+	if len(chosen.strange) > 0 {
+		return core.LedgerEntry{}, core.InvalidField("targets", "%q is not bound to trigger %q", chosen.strange[0], trigger)
 	}
 	c, err := core.CallerFrom(ctx)
 	if err != nil {

@@ -12,6 +12,10 @@ func (e *Engine) CreateGroup(ctx context.Context, g core.Group) (core.Group, err
 	if err := e.newMeta(ctx, "job group", &g.Meta); err != nil {
 		return g, err
 	}
+	return once(ctx, "job group", func() (core.Group, error) { return e.createGroup(ctx, g) }, func() (core.Group, error) { return e.Group(ctx, g.UUID) })
+}
+
+func (e *Engine) createGroup(ctx context.Context, g core.Group) (core.Group, error) {
 	spec, err := e.checkGroup(ctx, g)
 	if err != nil {
 		return g, err
@@ -192,7 +196,7 @@ func (e *Engine) enroll(ctx context.Context, group string, jobs []string) error 
 	if err := e.store.Claim(ctx, group, jobs); err != nil {
 		return err
 	}
-	return e.store.Enroll(ctx, group, jobs, core.MaxGroupJobs)
+	return e.store.Enroll(ctx, group, jobs, e.groupJobs)
 }
 
 func (e *Engine) checkMembers(ctx context.Context, g core.Group, uuids []string) error {

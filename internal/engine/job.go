@@ -18,6 +18,10 @@ func (e *Engine) CreateJob(ctx context.Context, j core.Job) (core.Job, error) {
 	if err := e.newMeta(ctx, "job", &j.Meta); err != nil {
 		return j, err
 	}
+	return once(ctx, "job", func() (core.Job, error) { return e.createJob(ctx, j) }, func() (core.Job, error) { return e.Job(ctx, j.UUID) })
+}
+
+func (e *Engine) createJob(ctx context.Context, j core.Job) (core.Job, error) {
 	spec, err := e.checkJob(ctx, j)
 	if err != nil {
 		return j, err

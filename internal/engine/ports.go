@@ -16,6 +16,7 @@ type Store interface {
 	Runs
 	Fires
 	Receipts
+	Histories
 
 	Now(ctx context.Context) (time.Time, error)
 	Ping(ctx context.Context) error
@@ -87,10 +88,16 @@ type Fires interface {
 	LedgerDays(ctx context.Context, trigger string) (map[string]map[core.Decision]int64, error)
 }
 
-// Receipts are the answers to asynchronous requests.
+// Receipts stand for asynchronous requests. Only a holder may change one: the
+// errors are Stale when it is somebody else's by now, NotFound when it is forgotten.
 type Receipts interface {
-	OpenReceipt(ctx context.Context, r core.Receipt, keep time.Duration) error // Exists
-	CloseReceipt(ctx context.Context, r core.Receipt, keep time.Duration) error
+	OpenReceipt(ctx context.Context, r core.Receipt) (core.Receipt, error) // Exists
+	TakeReceipt(ctx context.Context, id, holder string) (r core.Receipt, ok bool, err error)
+	KeepReceipt(ctx context.Context, r core.Receipt) error  // Stale
+	CloseReceipt(ctx context.Context, r core.Receipt) error // Stale, NotFound
+	LeaveReceipt(ctx context.Context, r core.Receipt, wait time.Duration) error
+	SpendReceipt(ctx context.Context, r core.Receipt, rest []byte) (first bool, err error)
+	DueReceipts(ctx context.Context, limit int) ([]string, error)
 	Receipt(ctx context.Context, id string) (core.Receipt, error) // NotFound
 }
 

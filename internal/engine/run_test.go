@@ -337,22 +337,3 @@ func TestUnpark(t *testing.T) {
 		t.Errorf("once more: unparked %d", n)
 	}
 }
-
-func TestReceiptsOfTheEngine(t *testing.T) {
-	h := newHouse(t)
-	r := core.Receipt{ID: id.New(), Call: "call"}
-	h.ok(h.eng.OpenReceipt(t.Context(), r, time.Hour))
-	other := r
-	other.Call = "another"
-	wantKind(t, "an id in use", h.eng.OpenReceipt(t.Context(), other, time.Hour), core.Exists)
-	if got := must(h.eng.Receipt(t.Context(), r.ID))(h); got.Done || got.Created.IsZero() {
-		t.Errorf("open: got %+v", got)
-	}
-	r.OK, r.Body = true, []byte("answer")
-	h.ok(h.eng.CloseReceipt(t.Context(), r, time.Hour))
-	if got := must(h.eng.Receipt(t.Context(), r.ID))(h); !got.Done || !got.OK || got.Ended.IsZero() || string(got.Body) != "answer" {
-		t.Errorf("closed: got %+v", got)
-	}
-	_, err := h.eng.Receipt(t.Context(), id.New())
-	wantKind(t, "a missing receipt", err, core.NotFound)
-}

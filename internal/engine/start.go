@@ -23,6 +23,7 @@ type RunRequest struct {
 	At      time.Time // the slot or the present; part of the run's id
 	RetryOf string
 	Dialect core.Dialect // of who asks; "" = the target's
+	Only    []string     // of a group: no other of its jobs; nil = all of them
 }
 
 // Start plans and admits a run, and sends what is ready. A target that is
@@ -81,7 +82,7 @@ func (e *Engine) plan(ctx context.Context, r RunRequest) (plan, error) {
 			return p, err
 		}
 		p.run.Account, p.run.Dialect, p.run.Name, p.run.Type, p.timeout = g.Account, g.Dialect, g.Name, g.Type, g.Timeout
-		p.steps, p.skip = planGroup(g, jobs)
+		p.steps, p.skip = planGroup(g, jobs, r.Only)
 	case core.JobTarget:
 		j, err := e.job(ctx, r.Target.UUID)
 		if err != nil {
@@ -101,20 +102,27 @@ func (e *Engine) plan(ctx context.Context, r RunRequest) (plan, error) {
 	return p, nil
 }
 
-func planGroup(g core.Group, jobs []core.Job) (plan []core.PlannedStep, skip string) {
+func planGroup(g core.Group, jobs []core.Job, only []string) (plan []core.PlannedStep, skip string) {
 	if !g.Enabled {
 		return nil, "the job group is disabled"
 	}
+	named := make(map[string]bool, len(only))
+	for _, uuid := range only {
+		named[uuid] = true
+	}
 	plan = make([]core.PlannedStep, 0, len(jobs))
 	for _, j := range jobs {
-		if j.Enabled {
+		if j.Enabled && (only == nil || named[j.UUID]) {
 			plan = append(plan, planned(j, g.Parameters))
 		}
 	}
-	if len(plan) == 0 {
-		return nil, "the job group has no enabled jobs"
+	switch {
+	case len(plan) > 0:
+		return plan, ""
+	case only != nil:
+		return nil, "none of the jobs asked for is enabled"
 	}
-	return plan, ""
+	return nil, "the job group has no enabled jobs"
 }
 
 // planned fixes what a job is to do; a group's parameters fill in what the job

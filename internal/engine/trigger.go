@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
-	"github.com/takt-dev/takt/internal/id"
 	"github.com/takt-dev/takt/internal/schedule"
 )
 
@@ -17,6 +16,10 @@ func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	if err := e.newMeta(ctx, "trigger", &t.Meta); err != nil {
 		return t, err
 	}
+	return once(ctx, "trigger", func() (core.Trigger, error) { return e.createTrigger(ctx, t) }, func() (core.Trigger, error) { return e.visibleTrigger(ctx, t.UUID, true) })
+}
+
+func (e *Engine) createTrigger(ctx context.Context, t core.Trigger) (core.Trigger, error) {
 	t.Revision, t.Targets, t.Deleted, t.Next = 1, nil, time.Time{}, time.Time{}
 	t.Floating = floating(t)
 	s, err := compile(&t, t.Created)
@@ -373,7 +376,10 @@ func noun(k core.TargetKind) string {
 
 func (e *Engine) bind(ctx context.Context, t core.Trigger, target core.Target) (core.Binding, error) {
 	noun := noun(target.Kind)
-	if _, twice := t.Binding(target.UUID); twice {
+	ref := newID(ctx, "binding:"+t.UUID+":"+target.UUID)
+	if b, twice := t.Binding(target.UUID); twice && b.Ref == ref {
+		return b, nil // the same request has bound it before
+	} else if twice {
 		return core.Binding{}, core.Errorf(core.Conflict, "Can not add %s[uuid:%s] twice to the same trigger[uuid:%s]", noun, target.UUID, t.UUID)
 	}
 	now, err := e.store.Now(ctx)
@@ -395,7 +401,7 @@ func (e *Engine) bind(ctx context.Context, t core.Trigger, target core.Target) (
 	if err := e.store.Link(ctx, target, t.UUID, e.targetTriggers); err != nil {
 		return core.Binding{}, err
 	}
-	b := core.Binding{Target: target, Ref: id.New(), Added: now.UTC()}
+	b := core.Binding{Target: target, Ref: ref, Added: now.UTC()}
 	t.Targets = append(t.Targets[:len(t.Targets):len(t.Targets)], b)
 	if begins && t.Enabled {
 		t.Next, _ = s.Next(t.Schedule.Start.Add(-1))

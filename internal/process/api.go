@@ -17,6 +17,7 @@ import (
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/dispatch"
 	"github.com/takt-dev/takt/internal/engine"
+	"github.com/takt-dev/takt/internal/safehttp"
 	"github.com/takt-dev/takt/internal/schedule"
 	"github.com/takt-dev/takt/internal/seal"
 	"github.com/takt-dev/takt/internal/server"
@@ -56,7 +57,14 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	if err := b.serveMetrics(ctx); err != nil {
 		return err
 	}
-	accounts := auth.New(b.store, auth.Options{SessionLife: cfg.SessionLife})
+	box, err := seal.New(cfg.SecretKey)
+	if err != nil {
+		return core.InvalidField("api.secretKey", "api.secretKey: %v", err)
+	}
+	if box == nil {
+		b.log.WarnContext(ctx, "api.secretKey is not set: secret parameters of jobs and access keys are stored as they are")
+	}
+	accounts := auth.New(b.store, auth.Options{SessionLife: cfg.SessionLife, Secrets: box})
 	var password string
 	var created bool
 	err = b.untilRedis(ctx, func(ctx context.Context) (err error) {
@@ -74,14 +82,9 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	if err != nil {
 		return err
 	}
-	box, err := seal.New(cfg.SecretKey)
-	if err != nil {
-		return core.InvalidField("api.secretKey", "api.secretKey: %v", err)
-	}
-	if box == nil {
-		b.log.WarnContext(ctx, "api.secretKey is not set: secret parameters of jobs are stored as they are")
-	}
-	eng := engine.New(b.store, q, b.bus, engine.Options{Log: b.log, Types: BuiltIn(), Secrets: box})
+	eng := engine.New(b.store, q, b.bus, engine.Options{
+		Log: b.log, Types: BuiltIn(), Secrets: box, GroupJobs: cfg.Limits.GroupJobs, TargetTriggers: cfg.Limits.TargetTriggers,
+	})
 	http, zs, err := b.http(cfg, eng, accounts)
 	if err != nil {
 		return err
@@ -93,6 +96,8 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	roles := dispatch.New(b.store, q, b.bus, eng, dispatch.Options{Member: member(), Log: b.log, Metrics: roleMetrics(b)})
 	rolesEnded := make(chan struct{})
 	go func() { defer close(rolesEnded); _ = roles.Run(ctx) }()
+	receiptsEnded := make(chan struct{})
+	go func() { defer close(receiptsEnded); zs.Run(ctx) }()
 
 	b.log.InfoContext(ctx, "api is ready", "version", Version, "address", listener.Addr().String())
 	if o.Started != nil {
@@ -100,6 +105,7 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	}
 	err = http.Serve(ctx, listener)
 	zs.Wait() // what was answered with 202 is finished before the connections close
+	<-receiptsEnded
 	<-rolesEnded
 	b.log.Info("api has stopped")
 	return err
@@ -110,8 +116,12 @@ func (b *base) http(cfg config.API, eng *engine.Engine, accounts *auth.Authority
 	if err != nil {
 		return nil, nil, err
 	}
+	hooks, err := safehttp.ParsePolicyOf(zstack.HookSetting, cfg.ZStack.WebHookAllow)
+	if err != nil {
+		return nil, nil, core.InvalidField(zstack.HookSetting, "%s: %v", zstack.HookSetting, err)
+	}
 	zs := zstack.New(eng, accounts, zstack.Options{
-		Zone: zone, AlwaysAsync: cfg.ZStack.AlwaysAsync, ReceiptLife: cfg.Retention.Receipts, Log: b.log,
+		Zone: zone, AlwaysAsync: cfg.ZStack.AlwaysAsync, ReceiptLife: cfg.Retention.Receipts, Hooks: safehttp.New(hooks), Log: b.log,
 	})
 	s, err := server.New(server.Deps{
 		Native:  native.New(eng, accounts, native.Options{MaxBody: int64(cfg.BodyLimit), Log: b.log}),

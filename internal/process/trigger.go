@@ -34,7 +34,7 @@ func TriggerWith(ctx context.Context, cfg config.Trigger, log *slog.Logger, o Tr
 	}
 	m := b.metrics
 	p := trigger.New(b.store, b.bus, trigger.Options{
-		Member: member(), Log: b.log, Clock: o.Clock,
+		Member: member(), Log: b.log, Clock: o.Clock, Exact: true,
 		Metrics: trigger.Metrics{
 			Published: func(n int, late time.Duration) {
 				m.FiresPublished.Add(float64(n))

@@ -107,8 +107,10 @@ func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *sl
 }
 
 func (b *base) listen(w *worker.Worker, queues []string, bell *redisconn.Bell) error {
-	if err := b.bus.OnRing(queues, bell.Ring); err != nil {
-		return err
+	for _, q := range queues {
+		if err := b.bus.OnRing([]string{q}, func() { bell.RingFor(q) }); err != nil {
+			return err
+		}
 	}
 	return b.bus.OnStop(w.ID(), w.Stop)
 }

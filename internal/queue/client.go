@@ -9,11 +9,13 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -38,6 +40,7 @@ type Client struct {
 	rdb       redis.UniversalClient
 	fold      *redisconn.Fold
 	asynq     *asynq.Client
+	proven    sync.Map // queues for which asynq's client was seen to encode as appendMessage does
 	inspector *asynq.Inspector
 }
 
@@ -59,28 +62,36 @@ func (c *Client) Send(ctx context.Context, ds []core.Dispatch) error {
 	return nil
 }
 
-// sendWave has asynq enqueue the dispatches at once: one by one they would cost a
-// round trip each.
+// sendWave enqueues the dispatches at once: one by one they would cost a round trip
+// each.
 func (c *Client) sendWave(ctx context.Context, ds []core.Dispatch) error {
 	g := &redisconn.Gather{}
 	gathering := g.Context(ctx)
 	for _, d := range ds {
-		if err := c.enqueue(gathering, d); err != nil {
+		if err := c.enqueue(gathering, g, d); err != nil {
 			return err
 		}
 	}
 	return g.Send(ctx, c.fold)
 }
 
-func (c *Client) enqueue(ctx context.Context, d core.Dispatch) error {
-	timeout := d.Timeout
-	if timeout == 0 {
-		timeout = core.MaxTimeout
+// enqueue gathers the task of a dispatch. asynq's client is asked for the first one of
+// each queue: it makes the queue known, and shows whether it encodes a message as we
+// do. From then on we do, which costs less. Where it differs, as with another
+// version of asynq, its client is asked each time.
+func (c *Client) enqueue(gathering context.Context, g *redisconn.Gather, d core.Dispatch) error {
+	id, timeout := d.ID(), taskTimeout(d)
+	if _, ok := c.proven.Load(d.Queue); ok {
+		g.Put(d.Queue, id, string(appendMessage(make([]byte, 0, messageSize), d.Queue, id, timeout)))
+		return nil
 	}
-	_, err := c.asynq.EnqueueContext(ctx, asynq.NewTask(TaskType, []byte(d.ID())),
-		asynq.TaskID(d.ID()), asynq.Queue(d.Queue), asynq.MaxRetry(math.MaxInt32), asynq.Timeout(timeout+beyond))
+	_, err := c.asynq.EnqueueContext(gathering, asynq.NewTask(TaskType, []byte(id)),
+		asynq.TaskID(id), asynq.Queue(d.Queue), asynq.MaxRetry(math.MaxInt32), asynq.Timeout(timeout))
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return nil
+	}
+	if err == nil && bytes.Equal(g.Last(), appendMessage(nil, d.Queue, id, timeout)) {
+		c.proven.Store(d.Queue, true)
 	}
 	return err
 }

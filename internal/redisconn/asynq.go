@@ -20,25 +20,31 @@ func isScript(cmd redis.Cmder, sha string) bool {
 // enqueueScript does what asynq's enqueue does. It can be folded.
 //
 //	KEYS 1 pending list of a queue
-//	ARGV per task: its key, its message, its id, now in Unix nanoseconds
+//	ARGV per task: its id, its message, now in Unix nanoseconds
 //
-// It returns per task 1, or 0 when the task exists already. The list is written
-// first: where it cannot be, no hash may be left that would make the next try
-// believe that the task is in it.
+// It returns per task 1, or 0 when the task exists already. All are looked for at once,
+// since hardly ever one does. The list is written first: where it cannot be, no hash may
+// be left that would make the next try believe that the task is in it.
 var enqueueScript = redis.NewScript(`
-local out, new, ids = {}, {}, {}
-for k = 1, #ARGV, 4 do
-  local key = ARGV[k]
-  if new[key] or redis.call('EXISTS', key) == 1 then
-    out[#out + 1] = 0
+local prefix = string.sub(KEYS[1], 1, -8) .. 't:'
+local keys, out, new, ids, n = {}, {}, {}, {}, 0
+for k = 1, #ARGV, 3 do
+  n = n + 1
+  keys[n] = prefix .. ARGV[k]
+end
+local look = redis.call('EXISTS', unpack(keys)) > 0
+for i = 1, n do
+  local key = keys[i]
+  if new[key] or look and redis.call('EXISTS', key) == 1 then
+    out[i] = 0
   else
-    out[#out + 1] = 1
-    new[key], ids[#ids + 1] = k, ARGV[k + 2]
+    out[i] = 1
+    new[key], ids[#ids + 1] = i, ARGV[3 * i - 2]
   end
 end
 if #ids > 0 then redis.call('LPUSH', KEYS[1], unpack(ids)) end
-for key, k in pairs(new) do
-  redis.call('HSET', key, 'msg', ARGV[k + 1], 'state', 'pending', 'pending_since', ARGV[k + 3])
+for key, i in pairs(new) do
+  redis.call('HSET', key, 'msg', ARGV[3 * i - 1], 'state', 'pending', 'pending_since', ARGV[3 * i])
 end
 return out`)
 

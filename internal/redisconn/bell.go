@@ -2,6 +2,7 @@ package redisconn
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -13,21 +14,26 @@ import (
 //	bell := redisconn.NewBell()
 //	client.AddHook(bell.Hook(len(queues))) // one client and hook for each asynq server
 //	go bell.Poll(ctx, plain, keys)         // one for the process
-//	bell.Ring()                            // after each enqueue, and when NATS says so
+//	bell.RingFor(queue)                    // after each enqueue, and when NATS says so
 //	bell.Close()                           // before asynq's Shutdown
 //
 // A ring is a hint. It may be lost on its way, so somebody has to look into the
 // queues from time to time all the same: Poll does, once for the whole process.
+//
+// A ring wakes one server, and a server that finds a task wakes the next, unless the
+// queues are known to be empty since the last ring: one task does not have all of them
+// ask for it.
 //
 // No wake-up is lost between the look into the queues and the sleep: rings are
 // counted, the count is read before the first queue is asked, and the sleep
 // ends at once when it has moved since.
 type Bell struct {
 	mu       sync.Mutex
-	rings    uint64        // how often it was rung
-	rung     chan struct{} // closed by the next ring; nil while nobody waits
-	sleeping int           // servers asleep
-	pollers  int           // Poll loops at work
+	rings    uint64          // how often it was rung
+	queue    string          // that it was last rung for; "" = not known
+	settled  uint64          // rings after which all queues were seen empty
+	asleep   []chan struct{} // of servers asleep, the latest last; closed to wake one
+	pollers  int             // Poll loops at work
 	fallback time.Duration
 	changed  chan struct{} // closed, and made anew, when fallback changes
 	closed   chan struct{}
@@ -52,15 +58,39 @@ func NewBell() *Bell {
 	}
 }
 
-// Ring wakes every sleeping server; those now asking their queues ask once more
-// before they sleep. It never blocks.
-func (b *Bell) Ring() {
+// Ring wakes a sleeping server; those now asking their queues ask once more before
+// they sleep. It never blocks.
+func (b *Bell) Ring() { b.RingFor("") }
+
+// RingFor is Ring for a queue by name, which is then asked first.
+func (b *Bell) RingFor(queue string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.rings++
-	if b.rung != nil {
-		close(b.rung)
-		b.rung = nil
+	b.rings, b.queue = b.rings+1, queue
+	b.wake()
+}
+
+// wakeNext is called by a server that was given a task: there may be more of them.
+func (b *Bell) wakeNext() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.settled < b.rings {
+		b.wake()
+	}
+}
+
+// settle notes that all queues were empty at some moment after that many rings.
+func (b *Bell) settle(rings uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settled = max(b.settled, rings)
+}
+
+// wake wakes the server that fell asleep last. b.mu is held.
+func (b *Bell) wake() {
+	if last := len(b.asleep) - 1; last >= 0 {
+		close(b.asleep[last])
+		b.asleep = b.asleep[:last]
 	}
 }
 
@@ -102,9 +132,15 @@ func (b *Bell) isClosed() bool {
 
 // count returns how often the bell was rung.
 func (b *Bell) count() uint64 {
+	rings, _ := b.last()
+	return rings
+}
+
+// last returns how often the bell was rung and for which queue it last was.
+func (b *Bell) last() (rings uint64, queue string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.rings
+	return b.rings, b.queue
 }
 
 // sleep returns when the bell was rung more than seen times, the fallback time
@@ -115,25 +151,32 @@ func (b *Bell) sleep(ctx context.Context, seen uint64) {
 		b.mu.Unlock()
 		return
 	}
-	if b.rung == nil {
-		b.rung = make(chan struct{})
-	}
-	rung, limit := b.rung, b.fallback
+	woken, limit := make(chan struct{}), b.fallback
 	if b.pollers > 0 {
 		limit = longestSleep
 	}
-	b.sleeping++
+	b.asleep = append(b.asleep, woken)
 	b.mu.Unlock()
 
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case <-rung:
+	case <-woken:
+		return
 	case <-timer.C:
 	case <-ctx.Done():
 	case <-b.closed:
 	}
+	b.getUp(woken)
+}
+
+// getUp ends a sleep that no ring ended. One that came just now is for somebody else.
+func (b *Bell) getUp(woken chan struct{}) {
 	b.mu.Lock()
-	b.sleeping--
-	b.mu.Unlock()
+	defer b.mu.Unlock()
+	if i := slices.Index(b.asleep, woken); i >= 0 {
+		b.asleep = slices.Delete(b.asleep, i, i+1)
+	} else {
+		b.wake()
+	}
 }

@@ -88,8 +88,11 @@ func (h *dequeueHook) after(err error) {
 		h.empty++
 	case err != nil && redis.HasErrorPrefix(err, "NOSCRIPT"):
 		// asynq asks the same queue again by EVAL: still the same pass.
+	case err == nil:
+		h.empty = 0
+		h.bell.wakeNext()
 	default:
-		// A task, or an error on which asynq gives the pass up.
+		// An error on which asynq gives the pass up.
 		h.empty = 0
 	}
 }

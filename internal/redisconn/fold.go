@@ -45,6 +45,7 @@ type folded struct {
 	keys   []string
 	args   []any
 	alone  bool // the script is not one that can be folded
+	parts  int  // items of the script that this one stands for; its answer is their list. 0 = one
 	reply  any
 	err    error
 }
@@ -54,8 +55,12 @@ func (f *folded) sameCall(g *folded) bool {
 	if f.script == nil {
 		return g.script == nil && f.keys[0] == g.keys[0]
 	}
-	return !f.alone && !g.alone && f.script == g.script && len(f.args) == len(g.args) && slices.Equal(f.keys, g.keys)
+	alike := len(f.args) == len(g.args) || f.parts > 0 && g.parts > 0
+	return !f.alone && !g.alone && f.script == g.script && alike && slices.Equal(f.keys, g.keys)
 }
+
+// size is the number of items of the script.
+func (f *folded) size() int { return max(f.parts, 1) }
 
 var errFoldBroken = errors.New("shared pipeline broke off")
 
@@ -82,9 +87,10 @@ func (f *Fold) Call(ctx context.Context, script *redis.Script, keys []string, ar
 // Get gives the values of keys, "" for those that do not exist. Callers that ask at
 // the same time share one answer, which is never older than their question.
 func (f *Fold) Get(ctx context.Context, keys ...string) ([]string, error) {
-	items := make([]*folded, len(keys))
-	for i, key := range keys {
-		items[i] = &folded{keys: []string{key}, err: errFoldBroken}
+	all, items := make([]folded, len(keys)), make([]*folded, len(keys))
+	for i := range keys {
+		all[i] = folded{keys: keys[i : i+1 : i+1], err: errFoldBroken}
+		items[i] = &all[i]
 	}
 	if err := f.do(ctx, items); err != nil {
 		return nil, err
@@ -144,23 +150,29 @@ func (f *Fold) again(ctx context.Context, calls [][]*folded) [][]*folded {
 
 // isScriptError reports whether a script failed by itself: what its items are may
 // be the reason. From Redis 7 on a command that fails in a script keeps the word
-// that its error begins with.
+// that its error begins with. (redis.HasErrorPrefix would not find ERR: it takes it off.)
 func isScriptError(err error) bool {
-	return (redis.HasErrorPrefix(err, "ERR") || redis.HasErrorPrefix(err, "WRONGTYPE")) && strings.Contains(err.Error(), "script")
+	var reply redis.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	text := reply.Error()
+	return (strings.HasPrefix(text, "ERR ") || strings.HasPrefix(text, "WRONGTYPE ")) && strings.Contains(text, "script")
 }
 
 // byCall groups items by script and keys, in the order in which they came.
 func byCall(items []*folded) [][]*folded {
 	var out [][]*folded
+	var sizes []int
 next:
 	for _, item := range items {
 		for i := len(out) - 1; i >= 0; i-- {
-			if (len(out[i]) < foldMost || item.script == nil) && out[i][0].sameCall(item) {
-				out[i] = append(out[i], item)
+			if (sizes[i]+item.size() <= foldMost || item.script == nil) && out[i][0].sameCall(item) {
+				out[i], sizes[i] = append(out[i], item), sizes[i]+item.size()
 				continue next
 			}
 		}
-		out = append(out, []*folded{item})
+		out, sizes = append(out, []*folded{item}), append(sizes, item.size())
 	}
 	return out
 }
@@ -212,14 +224,22 @@ func answerScript(call []*folded, cmd *redis.Cmd, err error) {
 		return
 	}
 	list, _ := cmd.Val().([]any)
-	if err == nil && len(list) != len(call) {
-		err = fmt.Errorf("script gave %d answers to %d items", len(list), len(call))
+	want := 0
+	for _, item := range call {
+		want += item.size()
 	}
-	for i, item := range call {
+	if err == nil && len(list) != want {
+		err = fmt.Errorf("script gave %d answers to %d items", len(list), want)
+	}
+	for _, item := range call {
 		item.err = err
-		if err == nil {
-			item.reply = list[i]
+		if err != nil {
+			continue
 		}
+		if item.reply = list[0]; item.parts > 0 {
+			item.reply = list[:item.parts:item.parts]
+		}
+		list = list[item.size():]
 	}
 }
 

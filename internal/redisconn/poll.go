@@ -45,7 +45,7 @@ func (b *Bell) Poll(ctx context.Context, client redis.UniversalClient, keys []st
 func (b *Bell) state() (idle bool, fallback time.Duration, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.sleeping > 0, b.fallback, b.changed
+	return len(b.asleep) > 0, b.fallback, b.changed
 }
 
 // anyExists reports whether one of keys exists, in one round trip.

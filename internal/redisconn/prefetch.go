@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,7 +39,9 @@ const (
 // handlers that have freed their slots and only record an end keep no task waiting.
 //
 // In the same round trip it looks whether the other queues are empty, so that a
-// pass over idle queues costs one. A task that was fetched is active for asynq;
+// pass over idle queues costs one. asynq asks its queues in a random order; the first
+// fetch of a pass goes to the queue that is likely to have tasks, whichever is asked,
+// unless that one had some when it was last looked at. A task that was fetched is active for asynq;
 // it waits here until asynq asks for it, which it does at once since there is
 // room. GiveBack returns those that were not asked for.
 //
@@ -61,6 +64,9 @@ type Prefetch struct {
 	freed   chan struct{}        // closed as a slot is freed; nil while nobody waits
 	empty   map[string]time.Time // when a queue was last found empty
 	passed  int                  // queues answered with "empty" in this pass
+	busy    map[string]bool      // queues that had more when last looked at
+	likely  string               // the queue that had tasks last, or was rung for since
+	heard   uint64               // rings of which likely knows
 }
 
 // A fetched task waits to be asked for.
@@ -109,6 +115,14 @@ func (p *Prefetch) answer(ctx context.Context, queue string, args []any) (string
 	}
 	if !p.await(ctx) {
 		return "", redis.Nil
+	}
+	if guess := p.guess(queue); guess != queue {
+		if err := p.fetch(ctx, guess, args); err != nil {
+			return "", err
+		}
+		if p.full() || p.knownEmpty(queue) {
+			return "", redis.Nil
+		}
 	}
 	if err := p.fetch(ctx, queue, args); err != nil {
 		return "", err
@@ -245,13 +259,37 @@ func (p *Prefetch) next(queue string) (fetched, bool) {
 	return waiting[0], true
 }
 
-// fetch takes tasks of a queue, whose dequeue has these arguments from its keys
-// on, and looks into the other queues.
+// guess gives the queue to fetch from when asynq asks for this one. Only the first
+// queue of a pass may have another fetched from: that one is then asked later in it.
+func (p *Prefetch) guess(asked string) string {
+	rings, rung := p.Bell.last()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if rings != p.heard {
+		p.heard = rings
+		if slices.Contains(p.Queues, rung) {
+			p.likely = rung
+		}
+	}
+	if p.passed > 0 || p.likely == "" || p.busy[asked] {
+		return asked
+	}
+	return p.likely
+}
+
+func (p *Prefetch) full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.room() <= 0
+}
+
+// fetch takes tasks of a queue and looks into the other queues. args are those of a
+// dequeue, from its keys on.
 func (p *Prefetch) fetch(ctx context.Context, queue string, args []any) error {
-	keys, lease, prefix := keysOf(args), args[4], args[5]
+	lease, rings := args[len(dequeueKeys)], p.Bell.count()
 	for {
-		pipe := p.Client.Pipeline()
-		took := takeScript.EvalSha(ctx, pipe, keys, lease, prefix, p.most())
+		pipe, most := p.Client.Pipeline(), p.most()
+		took := takeScript.EvalSha(ctx, pipe, keysOf(queue), lease, taskPrefix(queue), most)
 		looks := p.look(ctx, pipe, queue)
 		_, _ = pipe.Exec(ctx) // it gives the first error only
 		list, err := took.Slice()
@@ -264,18 +302,24 @@ func (p *Prefetch) fetch(ctx context.Context, queue string, args []any) error {
 		if err != nil {
 			return err
 		}
-		p.keep(queue, list, looks)
+		more := p.keep(queue, list, looks)
+		if got := len(list) / 2; got < most && !more {
+			p.Bell.settle(rings)
+		}
 		return nil
 	}
 }
 
-func keysOf(args []any) []string {
+// keysOf gives the keys of a queue's dequeue.
+func keysOf(queue string) []string {
 	keys := make([]string, len(dequeueKeys))
-	for i := range keys {
-		keys[i], _ = args[i].(string)
+	for i, end := range dequeueKeys {
+		keys[i] = "asynq:{" + queue + "}" + end
 	}
 	return keys
 }
+
+func taskPrefix(queue string) string { return "asynq:{" + queue + "}:t:" }
 
 // most gives how many tasks may be fetched now.
 func (p *Prefetch) most() int {
@@ -295,14 +339,14 @@ func (p *Prefetch) look(ctx context.Context, pipe redis.Pipeliner, asked string)
 	return looks
 }
 
-// keep notes what a fetch brought.
-func (p *Prefetch) keep(queue string, list []any, looks map[string]*redis.IntCmd) {
+// keep notes what a fetch brought, and reports whether another queue has tasks.
+func (p *Prefetch) keep(queue string, list []any, looks map[string]*redis.IntCmd) (more bool) {
 	now := time.Now()
 	var ids []string
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ready == nil {
-		p.ready, p.empty = map[string][]fetched{}, map[string]time.Time{}
+		p.ready, p.empty, p.busy = map[string][]fetched{}, map[string]time.Time{}, map[string]bool{}
 	}
 	for i := 0; i+1 < len(list); i += 2 {
 		id, _ := list[i].(string)
@@ -311,19 +355,25 @@ func (p *Prefetch) keep(queue string, list []any, looks map[string]*redis.IntCmd
 		p.ready[queue] = append(p.ready[queue], fetched{id, message})
 	}
 	p.count += len(ids)
-	if len(ids) == 0 {
+	p.busy[queue] = len(ids) > 0 && p.room() <= 0
+	if len(ids) > 0 {
+		p.likely = queue
+	} else {
 		p.empty[queue] = now
 	}
 	for q, look := range looks {
-		if look.Err() == nil && look.Val() == 0 {
+		p.busy[q] = look.Err() != nil || look.Val() > 0
+		if !p.busy[q] {
 			p.empty[q] = now
-		} else {
-			delete(p.empty, q)
+			continue
 		}
+		more = true
+		delete(p.empty, q)
 	}
 	if len(ids) > 0 {
 		p.Took(ids)
 	}
+	return more
 }
 
 // GiveBack returns the tasks that were fetched and not asked for to their queues,
@@ -340,16 +390,12 @@ func (p *Prefetch) GiveBack(ctx context.Context) ([]string, error) {
 		if len(tasks) == 0 {
 			continue
 		}
-		args := []any{"asynq:{" + queue + "}:t:"}
+		args := []any{taskPrefix(queue)}
 		for k := len(tasks) - 1; k >= 0; k-- { // the first to come out goes back last
 			args = append(args, tasks[k].id)
 			all = append(all, tasks[k].id)
 		}
-		keys := make([]string, len(dequeueKeys))
-		for i, end := range dequeueKeys {
-			keys[i] = "asynq:{" + queue + "}" + end
-		}
-		errs = append(errs, giveBackScript.Run(ctx, p.Client, keys, args...).Err())
+		errs = append(errs, giveBackScript.Run(ctx, p.Client, keysOf(queue), args...).Err())
 	}
 	return all, errors.Join(errs...)
 }

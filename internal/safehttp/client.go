@@ -13,6 +13,7 @@
 package safehttp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,12 +36,13 @@ const (
 type RefusedError struct {
 	Address string // ip:port, after look-up
 	Reason  string
+	Setting string // where it can be allowed; "" is AllowKey
 }
 
 // Error gives the reason and how the operator can allow the address.
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s is refused: it is %s; to allow it, list its network, its address or host:port in %s",
-		e.Address, e.Reason, AllowKey)
+		e.Address, e.Reason, cmp.Or(e.Setting, AllowKey))
 }
 
 // A TimeoutError says that the answer was not complete in time.
@@ -100,7 +102,7 @@ func (c *Client) DialContext(ctx context.Context, network, address string) (net.
 func (c *Client) control(network, address string, _ syscall.RawConn) error {
 	peer, err := netip.ParseAddrPort(address)
 	if err != nil || (network != "tcp4" && network != "tcp6") {
-		return &RefusedError{Address: address, Reason: "not a TCP address"}
+		return &RefusedError{Address: address, Reason: "not a TCP address", Setting: c.policy.Setting}
 	}
 	return c.policy.check(peer)
 }

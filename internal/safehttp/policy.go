@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// AllowKey is the configuration key whose entries ParsePolicy reads.
+// AllowKey is the configuration key whose entries a Policy usually holds.
 const AllowKey = "worker.http.allow"
 
 // A Policy lists what may be reached beyond the public internet. The zero Policy
@@ -20,13 +20,18 @@ type Policy struct {
 	// AllowHostPorts are "host:port" pairs in lower case that may be reached
 	// whatever address the host has. Whoever runs that name's DNS is trusted.
 	AllowHostPorts []string
+	// Setting is the configuration key that errors name; "" is AllowKey.
+	Setting string
 }
 
-// ParsePolicy reads entries of four forms: a network (10.0.0.0/8), an address
-// (10.1.2.3), a host with a port (hooks.internal:8080) and an address with a
-// port (127.0.0.1:8080, [::1]:8080).
-func ParsePolicy(entries []string) (Policy, error) {
-	var p Policy
+// ParsePolicy is ParsePolicyOf AllowKey.
+func ParsePolicy(entries []string) (Policy, error) { return ParsePolicyOf(AllowKey, entries) }
+
+// ParsePolicyOf reads the entries of a setting, which are of four forms: a
+// network (10.0.0.0/8), an address (10.1.2.3), a host with a port
+// (hooks.internal:8080) and an address with a port (127.0.0.1:8080, [::1]:8080).
+func ParsePolicyOf(setting string, entries []string) (Policy, error) {
+	p := Policy{Setting: setting}
 	for _, entry := range entries {
 		text := strings.TrimSpace(entry)
 		if prefix, ok := parsePrefix(text); ok {
@@ -35,7 +40,7 @@ func ParsePolicy(entries []string) (Policy, error) {
 		}
 		hostPort, err := parseHostPort(text)
 		if err != nil {
-			return Policy{}, fmt.Errorf("parse %s entry %q: %w", AllowKey, entry, err)
+			return Policy{}, fmt.Errorf("parse %s entry %q: %w", setting, entry, err)
 		}
 		p.AllowHostPorts = append(p.AllowHostPorts, hostPort)
 	}
@@ -92,7 +97,7 @@ func (p Policy) check(peer netip.AddrPort) error {
 		return nil
 	}
 	if reason := p.fault(peer.Addr().Unmap().WithZone("")); reason != "" {
-		return &RefusedError{Address: peer.String(), Reason: reason}
+		return &RefusedError{Address: peer.String(), Reason: reason, Setting: p.Setting}
 	}
 	return nil
 }

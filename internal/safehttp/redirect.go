@@ -62,11 +62,15 @@ func checkURL(u *url.URL) error {
 
 // origin is scheme, host and port, as browsers mean it.
 func origin(u *url.URL) string {
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	return u.Scheme + "://" + canonicalHostPort(u.Hostname(), portOf(u))
+}
+
+// portOf is the port that a URL means.
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
 	}
-	return u.Scheme + "://" + canonicalHostPort(u.Hostname(), port)
+	return map[string]string{"http": "80", "https": "443"}[u.Scheme]
 }
 
 // Target writes a URL for logs and errors: without user, query and fragment,

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +21,8 @@ var overlapLetters = map[core.OverlapPolicy]string{
 
 // Admit decides about a run once and for all under a.Run.Request, and makes the
 // run and its first steps. Asked again, it returns the stored decision. The
-// effects are the caller's to do; whoever dies before leaves them to Repair.
+// effects are the caller's to do; whoever dies before leaves them to Repair. Nobody may
+// change the plan any more.
 func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, error) {
 	home, ok := s.runHome(a.Run.ID)
 	if !ok || home != s.home(a.Run.Target.UUID) {
@@ -29,12 +31,12 @@ func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, err
 	if len(a.Plan) == 0 || len(a.Plan) > core.MaxSteps {
 		return core.Admitted{}, core.Errorf(core.Invalid, "the run would have %d steps; a run has from 1 to %d", len(a.Plan), core.MaxSteps)
 	}
-	rows, hash, err := encodePlan(a.Plan)
-	if err != nil {
+	var err error
+	if a.Run.Plan, err = s.planName(a.Run.Target.UUID, a.Plan); err != nil {
 		return core.Admitted{}, err
 	}
-	a.Run.Plan = hash
-	args, err := s.admitArgs(a)
+	random := id.Fence()
+	args, err := s.admitArgs(a, random)
 	if err != nil {
 		return core.Admitted{}, err
 	}
@@ -44,9 +46,9 @@ func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, err
 			return core.Admitted{}, unavailable("admit run "+a.Run.ID, err)
 		}
 		if got := replyOf(r); got.text(0) != "noplan" {
-			return admitted(got, a), nil
+			return admitted(got, a, random), nil
 		}
-		if err := s.putPlan(ctx, home, hash, rows); err != nil {
+		if err := s.putPlan(ctx, home, a.Plan); err != nil {
 			return core.Admitted{}, err
 		}
 	}
@@ -69,7 +71,7 @@ func (s *Store) Decision(ctx context.Context, target, request string) (core.Admi
 	return core.Admitted{Word: core.AdmitWord(parts[0]), Again: true, Run: parts[1], Reason: parts[2]}, true, nil
 }
 
-func (s *Store) admitArgs(a core.Admission) ([]any, error) {
+func (s *Store) admitArgs(a core.Admission, random string) ([]any, error) {
 	meta, err := encodeMeta(a.Run)
 	if err != nil {
 		return nil, err
@@ -78,30 +80,70 @@ func (s *Store) admitArgs(a core.Admission) ([]any, error) {
 	if limit == 0 {
 		limit = 100
 	}
+	policy := overlapLetters[a.Overlap.Policy]
 	args := []any{
-		a.Run.Request, a.Run.ID, a.Run.Target.UUID, overlapLetters[a.Overlap.Policy], limit,
-		len(a.Plan), a.Run.Plan, meta, id.Fence(), a.Run.Trigger, a.Timeout.Milliseconds(),
-		s.opts.Backlog, a.Remember.Milliseconds(), s.opts.RunRetention.Milliseconds(), len(a.Routes),
+		a.Run.Request, a.Run.ID, a.Run.Target.UUID, policy, limit,
+		len(a.Plan), a.Run.Plan, meta, random, a.Run.Trigger, a.Timeout.Milliseconds(),
+		s.opts.Backlog, a.Remember.Milliseconds(), s.opts.RunRetention.Milliseconds(),
 	}
-	return appendRoutes(args, a.Plan, 0, a.Routes), nil
+	args = appendRoutes(args, a.Routes)
+	if policy == "j" {
+		args = appendJobs(args, a.Plan[:len(a.Routes)])
+	}
+	return args, nil
 }
 
-func appendRoutes(args []any, plan []core.PlannedStep, from int, routes []core.Route) []any {
-	for k, r := range routes {
-		args = append(args, plan[from+k].Job, r.Queue, r.Wait)
+// appendRoutes appends the number of stretches of steps that go one way, and the
+// stretches: steps, queue, wait reason.
+func appendRoutes(args []any, routes []core.Route) []any {
+	at := len(args)
+	args = append(args, 0)
+	stretches := 0
+	for from := 0; from < len(routes); stretches++ {
+		to := from + 1
+		for to < len(routes) && routes[to] == routes[from] {
+			to++
+		}
+		args = append(args, to-from, routes[from].Queue, routes[from].Wait)
+		from = to
+	}
+	args[at] = stretches
+	return args
+}
+
+func appendJobs(args []any, plan []core.PlannedStep) []any {
+	for _, p := range plan {
+		args = append(args, p.Job)
 	}
 	return args
 }
 
-func admitted(r reply, a core.Admission) core.Admitted {
+func admitted(r reply, a core.Admission, random string) core.Admitted {
 	word, again := r.text(0), false
 	if len(word) > 6 && word[:6] == "again-" {
 		word, again = word[6:], true
 	}
-	return core.Admitted{
+	out := core.Admitted{
 		Word: core.AdmitWord(word), Again: again, Run: r.text(1), Reason: r.text(2), Made: made(r, a),
-		Effects: core.Effects{Sends: sends(r.list(3)), Stops: stops(r.list(4)), Expand: r.list(5)},
+		Effects: core.Effects{Stops: stops(r.list(4)), Expand: r.list(5)},
 	}
+	if out.Word == core.AdmitStarted && !again {
+		out.Sends = firstSends(a.Run.ID, 0, a.Routes, random, r.list(3))
+	}
+	return out
+}
+
+// firstSends gives the first dispatches of the steps that a script made, numbered
+// from from on: of those that have a queue and were not skipped.
+func firstSends(run string, from int, routes []core.Route, random string, skipped []string) []core.Dispatch {
+	out := make([]core.Dispatch, 0, len(routes))
+	for k, r := range routes {
+		if r.Queue == "" || len(skipped) > 0 && slices.Contains(skipped, strconv.Itoa(from+k)) {
+			continue
+		}
+		out = append(out, core.Dispatch{Run: run, Step: from + k, Fence: core.Fence{Counter: 1, Random: random}, Queue: r.Queue})
+	}
+	return out
 }
 
 // made gives the run that an admission made, as Run would at that moment.
@@ -127,15 +169,24 @@ func (s *Store) Expand(ctx context.Context, run string, plan []core.PlannedStep,
 	if !ok {
 		return core.Effects{}, core.Missing("run", run)
 	}
-	args := appendRoutes([]any{run, from, id.Fence(), len(routes)}, plan, from, routes)
-	r, err := s.call(ctx, expandScript, home, args...)
+	random := id.Fence()
+	args := appendJobs(appendRoutes([]any{run, from, random}, routes), plan[from:from+len(routes)])
+	got, err := s.call(ctx, expandScript, home, args...)
 	if err != nil {
 		return core.Effects{}, unavailable("expand run "+run, err)
 	}
-	return core.Effects{Sends: sends(reply(r).list(1)), Expand: reply(r).list(2)}, nil
+	r := reply(got)
+	if r.text(0) != "ok" {
+		return core.Effects{}, nil
+	}
+	return core.Effects{Sends: firstSends(run, from, routes, random, r.list(1)), Expand: r.list(2)}, nil
 }
 
-func (s *Store) putPlan(ctx context.Context, home, hash string, rows []string) error {
+func (s *Store) putPlan(ctx context.Context, home string, plan []core.PlannedStep) error {
+	rows, hash, err := encodePlan(plan)
+	if err != nil {
+		return err
+	}
 	for from := 0; from < len(rows); from += core.Chunk {
 		args := []any{hash, from}
 		for _, row := range rows[from:min(from+core.Chunk, len(rows))] {
@@ -146,6 +197,18 @@ func (s *Store) putPlan(ctx context.Context, home, hash string, rows []string) e
 		}
 	}
 	return nil
+}
+
+// planName gives the hash that names the plan of a target.
+func (s *Store) planName(target string, plan []core.PlannedStep) (string, error) {
+	if name, ok := s.names.recall(target, plan); ok {
+		return name, nil
+	}
+	_, name, err := encodePlan(plan)
+	if err == nil {
+		s.names.note(target, plan, name)
+	}
+	return name, err
 }
 
 // encodePlan gives the rows of a plan, "<timeout in ms>|<JSON>", and the hash

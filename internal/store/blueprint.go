@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 
@@ -26,7 +25,8 @@ const blueprintJobs = 10_000
 type blueprint struct {
 	group core.Group
 	jobs  []core.Job
-	edits map[int]string // partition to counter
+	keys  []string // of the counters
+	edits []string // their values
 }
 
 // blueprints remembers groups. It is safe for concurrent use.
@@ -69,11 +69,11 @@ func (b *blueprints) keep(p *blueprint) {
 // it gets.
 func (s *Store) Blueprint(ctx context.Context, group string) (core.Group, []core.Job, error) {
 	if known := s.drawn.get(group); known != nil {
-		now, err := s.edits(ctx, slices.Collect(maps.Keys(known.edits)))
+		now, err := s.edits(ctx, known.keys)
 		if err != nil {
 			return core.Group{}, nil, err
 		}
-		if maps.Equal(now, known.edits) {
+		if slices.Equal(now, known.edits) {
 			return known.group, known.jobs, nil
 		}
 	}
@@ -88,9 +88,9 @@ func (s *Store) Blueprint(ctx context.Context, group string) (core.Group, []core
 // draw reads a group and its jobs. The counters are read first: an edit that comes
 // in between makes the next look differ.
 func (s *Store) draw(ctx context.Context, group string) (*blueprint, error) {
-	all := make([]int, s.opts.Partitions)
+	all := make([]string, s.opts.Partitions)
 	for n := range all {
-		all[n] = n
+		all[n] = editsKey(root(n))
 	}
 	edits, err := s.edits(ctx, all)
 	if err != nil {
@@ -103,10 +103,11 @@ func (s *Store) draw(ctx context.Context, group string) (*blueprint, error) {
 	if len(groups) == 0 {
 		return nil, core.Missing("job group", group)
 	}
-	p := &blueprint{group: groups[0], edits: map[int]string{}}
+	p := &blueprint{group: groups[0]}
 	note := func(uuid string) {
-		n := id.Partition(uuid, s.opts.Partitions)
-		p.edits[n] = edits[n]
+		if n := id.Partition(uuid, s.opts.Partitions); !slices.Contains(p.keys, all[n]) {
+			p.keys, p.edits = append(p.keys, all[n]), append(p.edits, edits[n])
+		}
 	}
 	note(group)
 	uuids := make([]string, len(p.group.Members))
@@ -118,21 +119,11 @@ func (s *Store) draw(ctx context.Context, group string) (*blueprint, error) {
 	return p, err
 }
 
-// edits reads the counters of partitions.
-func (s *Store) edits(ctx context.Context, partitions []int) (map[int]string, error) {
-	keys := make([]string, len(partitions))
-	for k, n := range partitions {
-		keys[k] = editsKey(root(n))
-	}
-	values, err := s.fold.Get(ctx, keys...)
-	if err != nil {
-		return nil, unavailable("read counters of edits", err)
-	}
-	out := make(map[int]string, len(partitions))
-	for k, n := range partitions {
-		out[n] = values[k]
-	}
-	return out, nil
+// edits reads counters. They have a wire of their own: on that of the admissions they
+// would wait for those of others, and be waited for.
+func (s *Store) edits(ctx context.Context, keys []string) ([]string, error) {
+	values, err := s.looks.Get(ctx, keys...)
+	return values, unavailable("read counters of edits", err)
 }
 
 // jobRows gives jobs without their groups, in order; those that do not exist are

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -102,13 +104,12 @@ func (s *Store) TriggerCensus(ctx context.Context, partition int, now time.Time)
 	R, c := triggerRoot(partition), core.TriggerCensus{Partition: partition}
 	pipe := s.rdb.Pipeline()
 	counts := map[*int64]*redis.IntCmd{
-		&c.Triggers: pipe.HLen(ctx, R+":trigger"), &c.Scheduled: pipe.ZCard(ctx, R+":next"), &c.Outbox: pipe.ZCard(ctx, R+":outbox"),
+		&c.Triggers: pipe.HLen(ctx, R+":trigger"), &c.Scheduled: pipe.HLen(ctx, R+":next"), &c.Outbox: pipe.ZCard(ctx, R+":outbox"),
 		&c.Undecided:     pipe.ZCard(ctx, R+":undecided"),
-		&c.Overdue:       pipe.ZCount(ctx, R+":next", "-inf", scoreOf(now.Add(-core.SlotLate))),
 		&c.UndecidedLate: pipe.ZCount(ctx, R+":undecided", "-inf", scoreOf(now.Add(-core.UndecidedLate))),
 		&c.OutboxLate:    pipe.ZCount(ctx, R+":outbox", "-inf", scoreOf(now.Add(-core.OutboxLate))),
 	}
-	overdue := pipe.ZRangeByScoreWithScores(ctx, R+":next", upTo(now.Add(-core.SlotLate), 5))
+	nexts := pipe.HGetAll(ctx, R+":next")
 	undecided := pipe.ZRangeByScoreWithScores(ctx, R+":undecided", upTo(now.Add(-core.UndecidedLate), 5))
 	triggers := pipe.HScan(ctx, R+":trigger", 0, "", sample)
 	if err := exec(ctx, pipe); err != nil {
@@ -117,10 +118,23 @@ func (s *Store) TriggerCensus(ctx context.Context, partition int, now time.Time)
 	for into, cmd := range counts {
 		*into = cmd.Val()
 	}
-	c.OverdueOf, c.OverdueAge = worst(overdue.Val(), now)
+	addOverdue(&c, nexts.Val(), now)
 	c.UndecidedOf, c.UndecidedAge = worst(undecided.Val(), now)
 	rows, _ := triggers.Val()
 	return c, s.countLedger(ctx, R, pairKeys(rows, sample), &c)
+}
+
+// addOverdue judges the next slots of the triggers.
+func addOverdue(c *core.TriggerCensus, nexts map[string]string, now time.Time) {
+	var late []redis.Z
+	for uuid, entry := range nexts {
+		if slot := slotOf(entry); slot.Before(now.Add(-core.SlotLate)) {
+			late = append(late, redis.Z{Score: float64(slot.UnixMilli()), Member: uuid})
+		}
+	}
+	slices.SortFunc(late, func(a, b redis.Z) int { return cmp.Compare(a.Score, b.Score) })
+	c.Overdue = int64(len(late))
+	c.OverdueOf, c.OverdueAge = worst(late[:min(len(late), 5)], now)
 }
 
 // worst gives the members of a set by time, and the age of the oldest.

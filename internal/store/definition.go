@@ -71,7 +71,9 @@ func (s *Store) UpdateJob(ctx context.Context, j core.Job) error {
 // DeleteJob deletes a job and gives the group and the triggers that must forget
 // it; ok is false when there was none.
 func (s *Store) DeleteJob(ctx context.Context, uuid string) (group string, triggers []string, ok bool, err error) {
-	r, err := s.call(ctx, dropJobScript, s.home(uuid), uuid)
+	// A run that has begun may go on for its timeout, and is kept for its retention.
+	history := s.opts.RunRetention + core.MaxTimeout
+	r, err := s.call(ctx, dropJobScript, s.home(uuid), uuid, history.Milliseconds())
 	if err != nil {
 		return "", nil, false, unavailable("delete job", err)
 	}

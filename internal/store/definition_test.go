@@ -123,7 +123,7 @@ func TestClaim(t *testing.T) {
 	w := newWorld(t, store.Options{Partitions: 1})
 	a, b, g := w.job("A"), w.job("B"), w.jobGroup("G")
 	w.wantChanges("claim", func() { w.ok(w.store.Claim(t.Context(), g, []string{a, b})) },
-		"+ jobgroup A G", "+ jobgroup B G", "+ outbox member|G|A", "+ outbox member|G|B")
+		"+ jobgroup A G", "+ jobgroup B G", "+ outbox member|G|A", "+ outbox member|G|B", "+ was:A G", "+ was:B G")
 	w.wantChanges("claim again", func() { w.ok(w.store.Claim(t.Context(), g, []string{b, a})) })
 	c := w.job("C")
 	w.wantChanges("claim for another group", func() {
@@ -323,6 +323,12 @@ func TestDeletesLeaveWordForOthers(t *testing.T) {
 	for _, target := range []core.Target{job, group} {
 		w.ok(w.store.SetLink(t.Context(), target, tr, false))
 	}
+	// What tells of the job's history goes by itself.
+	was := "takt:{p:0}:was:" + a
+	if life := w.rdb.PTTL(t.Context(), was).Val(); life < 7*24*time.Hour || life > 15*24*time.Hour {
+		t.Errorf("got %s left for the groups of a deleted job, want the retention of runs and the longest timeout", life)
+	}
+	w.ok(w.rdb.Del(t.Context(), was).Err())
 	if left := w.keys(); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
-	"github.com/takt-dev/takt/internal/id"
 	"github.com/takt-dev/takt/internal/store"
 	"github.com/takt-dev/takt/internal/testenv"
 	"github.com/takt-dev/takt/pkg/executor"
@@ -182,29 +181,6 @@ func TestRolesDoNotShareLeases(t *testing.T) {
 	if other := must(w.store.Lease(t.Context(), "another", "b", 3, time.Hour))(w); len(other) != 3 {
 		t.Errorf("got %v, want all shards of the other role", other)
 	}
-}
-
-func TestReceipts(t *testing.T) {
-	w := newWorld(t, store.Options{})
-	ctx := t.Context()
-	open := core.Receipt{ID: id.New(), Account: "acc", Call: "call", Created: accountBirth}
-	w.ok(w.store.OpenReceipt(ctx, open, time.Hour))
-	w.ok(w.store.OpenReceipt(ctx, open, time.Hour)) // the reply to the first was lost
-	other := open
-	other.Call = "another call"
-	wantErrorKind(t, "an id in use", w.store.OpenReceipt(ctx, other, time.Hour), core.Exists)
-	wantEqual(t, "open", must(w.store.Receipt(ctx, open.ID))(w), open)
-	closed := open
-	closed.OK, closed.Body, closed.Ended = true, []byte("{\"a|b\":\"\n\"}"), accountBirth.Add(time.Second)
-	w.ok(w.store.CloseReceipt(ctx, closed, time.Minute))
-	closed.Done = true
-	wantEqual(t, "closed", must(w.store.Receipt(ctx, open.ID))(w), closed)
-	wantErrorKind(t, "open it again", w.store.OpenReceipt(ctx, open, time.Hour), core.Exists)
-	if ttl := w.rdb.PTTL(ctx, w.keys()[0]).Val(); ttl <= 0 || ttl > time.Minute {
-		t.Errorf("kept for %v, want the minute asked for", ttl)
-	}
-	_, err := w.store.Receipt(ctx, id.New())
-	wantErrorKind(t, "a missing receipt", err, core.NotFound)
 }
 
 func TestOpenChecksThePartitions(t *testing.T) {

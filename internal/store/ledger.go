@@ -106,15 +106,45 @@ func (s *Store) sendAdvances(ctx context.Context, items []core.Advance, calls []
 }
 
 func (s *Store) advanceArgs(items []core.Advance, call *advanceCall) []any {
-	args := make([]any, 0, 5*len(call.items)+3*call.entries)
+	args := make([]any, 1, 1+5*len(call.items)+3*call.entries)
+	args[0] = len(call.items)
 	for _, k := range call.items {
-		a := items[k]
-		args = append(args, a.Trigger, a.Revision, slotText(a.From), slotText(a.Next), len(a.Entries))
-		for _, e := range a.Entries {
+		args = append(args, items[k].Trigger)
+	}
+	for _, k := range call.items {
+		args = append(args, nextEntry(items[k].Revision, items[k].From))
+	}
+	for _, k := range call.items {
+		args = append(args, nextEntry(items[k].Revision, items[k].Next))
+	}
+	for place, k := range call.items {
+		if plain(items[k]) {
+			continue
+		}
+		args = append(args, place+1, len(items[k].Entries))
+		for _, e := range items[k].Entries {
 			args = s.appendEntry(args, e)
 		}
 	}
 	return args
+}
+
+// nextEntry names the entry of a trigger's next slot; "" for none.
+func nextEntry(revision int64, slot time.Time) string {
+	if slot.IsZero() {
+		return ""
+	}
+	return core.FireID{Revision: revision, Slot: slot}.Entry()
+}
+
+// plain reports whether exactly the expected slot was published: then the script can
+// tell the entry from it.
+func plain(a core.Advance) bool {
+	if len(a.Entries) != 1 {
+		return false
+	}
+	e := a.Entries[0]
+	return e.Decision == "" && !e.Manual && e.Revision == a.Revision && e.From.Equal(a.From) && e.To.Equal(a.From)
 }
 
 // Lookup says what is known of a fire: its trigger, its ledger entry and whether it
@@ -175,35 +205,28 @@ func (s *Store) Undecided(ctx context.Context, partition int, before time.Time) 
 // Ledger gives entries of a trigger whose first slot lies in [from, to), newest
 // first; zero bounds are open. skip passes over that many.
 func (s *Store) Ledger(ctx context.Context, trigger string, from, to time.Time, skip, limit int) ([]core.LedgerEntry, error) {
-	low, high := "-inf", "+inf"
-	if !from.IsZero() {
-		low = strconv.FormatInt(millisFrom(from), 10)
-	}
-	if !to.IsZero() {
-		high = "(" + strconv.FormatInt(millisFrom(to), 10)
-	}
-	home := s.triggerHome(trigger)
-	ids, err := s.rdb.ZRevRangeByScore(ctx, home+":led:"+trigger, &redis.ZRangeBy{Min: low, Max: high, Offset: int64(skip), Count: int64(limit)}).Result()
-	if err != nil || len(ids) == 0 {
-		return nil, unavailable("read ledger", err)
-	}
-	rows, err := s.rdb.HMGet(ctx, home+":row:"+trigger, ids...).Result()
+	r, err := s.call(ctx, pageScript, s.triggerHome(trigger), trigger, boundText(from), boundText(to), skip, limit)
 	if err != nil {
 		return nil, unavailable("read ledger", err)
 	}
-	out := make([]core.LedgerEntry, 0, len(ids))
-	for k, id := range ids {
-		row, ok := rows[k].(string)
-		if !ok {
-			continue // trimmed meanwhile
-		}
-		e, err := decodeEntry(id, row)
+	page := reply(r)
+	out := make([]core.LedgerEntry, 0, len(page)/2)
+	for k := 0; k+1 < len(page); k += 2 {
+		e, err := decodeEntry(page.text(k), page.text(k+1))
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, e)
 	}
 	return out, nil
+}
+
+// boundText writes the first whole millisecond that does not lie before t; "" for none.
+func boundText(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(millisFrom(t), 10)
 }
 
 // LedgerDays gives the counters of a trigger per UTC day: "2006-01-02" to
@@ -304,15 +327,11 @@ func (s *Store) OpenFire(ctx context.Context, f core.FireID, e core.LedgerEntry)
 
 // LedgerEntry gives the entry of one fire; ok is false when it has none of its own.
 func (s *Store) LedgerEntry(ctx context.Context, f core.FireID) (e core.LedgerEntry, ok bool, err error) {
-	row, err := s.rdb.HGet(ctx, s.triggerHome(f.Trigger)+":row:"+f.Trigger, f.Entry()).Result()
-	if isNil(err) {
-		return e, false, nil
+	_, e, _, _, err = s.Lookup(ctx, f)
+	if err != nil || e.ID == "" {
+		return core.LedgerEntry{}, false, err
 	}
-	if err != nil {
-		return e, false, unavailable("read ledger", err)
-	}
-	e, err = decodeEntry(f.Entry(), row)
-	return e, err == nil, err
+	return e, true, nil
 }
 
 // ManualFire keeps the name of a fire by hand under its Manual key and gives the
@@ -332,6 +351,9 @@ func (s *Store) ManualFire(ctx context.Context, f core.FireID, keep time.Duratio
 // PutOffUndecided notes that undecided fires were published again: Undecided
 // gives them again only after the wait.
 func (s *Store) PutOffUndecided(ctx context.Context, partition int, fires []core.FireID, until time.Time) error {
+	if len(fires) == 0 {
+		return nil
+	}
 	members := make([]redis.Z, len(fires))
 	for k, f := range fires {
 		members[k] = redis.Z{Score: float64(until.UnixMilli()), Member: f.String()}

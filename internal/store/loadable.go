@@ -10,12 +10,15 @@ import (
 // scripts are all of the store's scripts by the name of their file.
 var scripts = map[string]*redis.Script{
 	"admit": admitScript, "plan": planScript, "expand": expandScript, "begin": beginScript, "finish": finishScript,
-	"move": moveScript, "cancel": cancelScript, "forget": forgetScript, "dropplan": dropPlanScript,
+	"move": moveScript, "cancel": cancelScript, "forget": forgetScript, "dropplan": dropPlanScript, "tally": tallyScript,
 	"put": putScript, "dropjob": dropJobScript, "dropgroup": dropGroupScript, "claim": claimScript, "enroll": enrollScript,
 	"withdraw": withdrawScript, "unclaim": unclaimScript, "confirm": confirmScript, "link": linkScript,
 	"trigger": triggerScript, "advance": advanceScript, "lookup": lookupScript, "decide": decideScript, "trim": trimScript,
-	"open": openScript, "beat": beatScript, "lease": leaseScript,
+	"open": openScript, "page": pageScript, "beat": beatScript, "lease": leaseScript,
 	"newaccount": newAccountScript, "setaccount": setAccountScript, "putsession": putSessionScript, "puttoken": putTokenScript,
+	"receiptopen": receiptOpenScript, "receipttake": receiptTakeScript, "receiptkeep": receiptKeepScript,
+	"receiptclose": receiptCloseScript, "receiptleave": receiptLeaveScript, "receiptspend": receiptSpendScript,
+	"putaccesskey": putAccessKeyScript, "setaccesskey": setAccessKeyScript,
 }
 
 // LoadScripts has Redis compile every script of the store and gives their

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -51,6 +53,48 @@ func (m *planMemory) note(plan string, step int, p core.PlannedStep) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.steps.put(plannedAt{plan, step}, p, rememberedSteps)
+}
+
+// Bounds of what a Store remembers of the names of plans: about this many targets, at
+// most twice as many, whose plans have at most so many steps.
+const (
+	namedTargets = 512
+	namedSteps   = 128
+)
+
+// planNames spares naming the plan of a target anew for each of its runs: to compare
+// it with that of the run before costs little beside encoding it. It is safe for
+// concurrent use.
+type planNames struct {
+	mu   sync.Mutex
+	last generations[string, namedPlan] // by target
+}
+
+type namedPlan struct {
+	steps []core.PlannedStep
+	name  string
+}
+
+// recall gives the name of a plan, if it is that of the target's last run.
+func (n *planNames) recall(target string, steps []core.PlannedStep) (string, bool) {
+	n.mu.Lock()
+	last, ok := n.last.get(target, namedTargets)
+	n.mu.Unlock()
+	return last.name, ok && slices.EqualFunc(last.steps, steps, samePlanned)
+}
+
+func (n *planNames) note(target string, steps []core.PlannedStep, name string) {
+	if len(steps) > namedSteps {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.last.put(target, namedPlan{steps, name}, namedTargets)
+}
+
+func samePlanned(a, b core.PlannedStep) bool {
+	return a.Job == b.Job && a.Name == b.Name && a.Type == b.Type && a.Target == b.Target && a.Timeout == b.Timeout &&
+		a.Retry == b.Retry && a.Priority == b.Priority && maps.Equal(a.Parameters, b.Parameters)
 }
 
 // generations is a map that forgets what was not used for long: when the young

@@ -3,7 +3,6 @@ package store_test
 import (
 	"encoding/base64"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -62,7 +61,9 @@ func newerFirst(a, b core.Run) int {
 	if c := b.Created.Compare(a.Created); c != 0 {
 		return c
 	}
-	return strings.Compare(b.ID, a.ID)
+	pa, _ := id.RunPartition(a.ID)
+	pb, _ := id.RunPartition(b.ID)
+	return pb - pa
 }
 
 // stamp gives a run another creation stamp, in its row and in all indexes. Two

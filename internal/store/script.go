@@ -25,6 +25,7 @@ var (
 	cancelScript   = script("lib", "cancel")
 	forgetScript   = script("lib", "forget")
 	dropPlanScript = script("lib", "dropplan")
+	tallyScript    = script("tally")
 
 	putScript       = script("put")
 	dropJobScript   = script("head", "dropjob")
@@ -42,6 +43,7 @@ var (
 	decideScript  = script("head", "ledger", "decide")
 	trimScript    = script("head", "ledger", "trim")
 	openScript    = script("head", "ledger", "open")
+	pageScript    = script("head", "ledger", "page")
 
 	beatScript  = script("head", "beat")
 	leaseScript = script("lease")

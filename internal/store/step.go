@@ -89,21 +89,33 @@ func addAttempts(steps []core.Step, rows, outputs map[string]string) {
 		if !strings.HasPrefix(field, "a") {
 			continue
 		}
-		a := attemptOf(steps, field[1:])
-		f := strings.SplitN(row, "|", 6)
-		if a == nil || len(f) != 6 {
-			continue
+		if a := attemptOf(steps, field[1:]); a != nil {
+			decodeAttempt(row, a)
 		}
-		t0, _ := strconv.ParseInt(f[2], 10, 64)
-		t1, _ := strconv.ParseInt(f[3], 10, 64)
-		a.State, a.Worker, a.Started, a.Ended, a.Error = attemptStates[f[0]], f[1], fromMillis(t0), fromMillis(t1), f[5]
-		a.ExitCode, _ = strconv.Atoi(f[4])
 	}
 	for field, text := range outputs {
 		if a := attemptOf(steps, field); a != nil {
 			a.Output = text
 		}
 	}
+}
+
+// decodeAttempt reads the row of an archived attempt.
+func decodeAttempt(row string, a *core.Attempt) {
+	f := strings.SplitN(row, "|", 6)
+	if len(f) != 6 {
+		return
+	}
+	t0, _ := strconv.ParseInt(f[2], 10, 64)
+	t1, _ := strconv.ParseInt(f[3], 10, 64)
+	a.State, a.Worker, a.Started, a.Ended, a.Error = attemptStates[f[0]], f[1], fromMillis(t0), fromMillis(t1), f[5]
+	a.ExitCode, _ = strconv.Atoi(f[4])
+}
+
+// stepIndex reads a field of a plan that is a step.
+func stepIndex(field string) (int, bool) {
+	i, err := strconv.Atoi(field)
+	return i, err == nil && i >= 0
 }
 
 func attemptOf(steps []core.Step, field string) *core.Attempt {

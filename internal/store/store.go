@@ -44,9 +44,14 @@ type Store struct {
 	rdb   redis.UniversalClient
 	fold  *redisconn.Fold // group commit of admissions and Begins
 	ends  *redisconn.Fold // group commit of Finishes, which need not wait for those
+	looks *redisconn.Fold // readings of counters of edits, nor need these
 	opts  Options
 	plans planMemory
+	names planNames
 	drawn blueprints
+
+	outlines outlines
+	tallied  tallyMemory
 }
 
 // New makes a Store on a client that the caller closes.
@@ -69,7 +74,7 @@ func New(rdb redis.UniversalClient, opts Options) *Store {
 	if opts.Blocking == nil {
 		opts.Blocking = rdb
 	}
-	return &Store{rdb: rdb, fold: redisconn.NewFold(rdb), ends: redisconn.NewFold(rdb), opts: opts}
+	return &Store{rdb: rdb, fold: redisconn.NewFold(rdb), ends: redisconn.NewFold(rdb), looks: redisconn.NewFold(rdb), opts: opts}
 }
 
 // Open is New plus the check that this Redis was set up with the same number of

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -72,10 +73,10 @@ func (s *Store) Trigger(ctx context.Context, uuid string, dead bool) (core.Trigg
 // left out, tombstones are not.
 func (s *Store) Triggers(ctx context.Context, uuids []string) (map[string]core.Trigger, error) {
 	pipe := s.rdb.Pipeline()
-	rows, nexts := make([]*redis.StringCmd, len(uuids)), make([]*redis.FloatCmd, len(uuids))
+	rows, nexts := make([]*redis.StringCmd, len(uuids)), make([]*redis.StringCmd, len(uuids))
 	for k, uuid := range uuids {
 		rows[k] = pipe.HGet(ctx, s.triggerHome(uuid)+":trigger", uuid)
-		nexts[k] = pipe.ZScore(ctx, s.triggerHome(uuid)+":next", uuid)
+		nexts[k] = pipe.HGet(ctx, s.triggerHome(uuid)+":next", uuid)
 	}
 	if err := exec(ctx, pipe); err != nil {
 		return nil, unavailable("read trigger", err)
@@ -89,10 +90,17 @@ func (s *Store) Triggers(ctx context.Context, uuids []string) (map[string]core.T
 		if err != nil {
 			return nil, err
 		}
-		t.Next = fromMillis(int64(nexts[k].Val()))
+		t.Next = slotOf(nexts[k].Val())
 		out[uuid] = t
 	}
 	return out, nil
+}
+
+// slotOf gives the slot that a trigger's next entry "<revision>.<ms>" names, zero for "".
+func slotOf(entry string) time.Time {
+	_, text, _ := strings.Cut(entry, ".")
+	ms, _ := strconv.ParseInt(text, 10, 64)
+	return fromMillis(ms)
 }
 
 // mostEdits is how many edits of a partition are kept, as trigger.lua does.
@@ -152,28 +160,24 @@ func (s *Store) ListTriggers(ctx context.Context, partition int) ([]core.Trigger
 	}
 	pipe := s.rdb.Pipeline()
 	rows := make([]*redis.MapStringStringCmd, 0, to-from)
-	nexts := make([]*redis.ZSliceCmd, 0, to-from)
+	nexts := make([]*redis.MapStringStringCmd, 0, to-from)
 	for n := from; n < to; n++ {
 		rows = append(rows, pipe.HGetAll(ctx, triggerRoot(n)+":trigger"))
-		nexts = append(nexts, pipe.ZRangeWithScores(ctx, triggerRoot(n)+":next", 0, -1))
+		nexts = append(nexts, pipe.HGetAll(ctx, triggerRoot(n)+":next"))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, unavailable("list triggers", err)
 	}
 	var out []core.Trigger
 	for k := range rows {
-		next := make(map[string]time.Time, len(nexts[k].Val()))
-		for _, z := range nexts[k].Val() {
-			uuid, _ := z.Member.(string)
-			next[uuid] = fromMillis(int64(z.Score))
-		}
+		next := nexts[k].Val()
 		for uuid, row := range rows[k].Val() {
 			t, err := decodeTrigger(uuid, row)
 			if err != nil {
 				return nil, err
 			}
 			if t.Deleted.IsZero() {
-				t.Next = next[uuid]
+				t.Next = slotOf(next[uuid])
 				out = append(out, t)
 			}
 		}
@@ -203,18 +207,25 @@ func (s *Store) Tombstones(ctx context.Context, partition int) ([]core.Trigger, 
 // Bury removes a tombstone with its ledger.
 func (s *Store) Bury(ctx context.Context, uuid string) error {
 	home := s.triggerHome(uuid)
-	ids, err := s.rdb.ZRange(ctx, home+":led:"+uuid, 0, -1).Result()
-	if err != nil {
+	read := s.rdb.Pipeline()
+	ids, open := read.ZRange(ctx, home+":led:"+uuid, 0, -1), read.HGet(ctx, home+":open", uuid)
+	if err := exec(ctx, read); err != nil {
 		return unavailable("read ledger", err)
 	}
 	pipe := s.rdb.Pipeline()
-	for _, entry := range ids {
+	for _, entry := range ids.Val() {
 		pipe.ZRem(ctx, home+":undecided", uuid+"/"+entry)
 	}
+	for slot := range strings.SplitSeq(open.Val(), ",") {
+		entry, _, _ := strings.Cut(slot, "|")
+		pipe.ZRem(ctx, home+":undecided", uuid+"/"+entry)
+	}
+	pipe.HDel(ctx, home+":open", uuid)
+	pipe.HDel(ctx, home+":early", uuid)
 	pipe.HDel(ctx, home+":trigger", uuid)
 	pipe.ZRem(ctx, home+":edited", uuid)
 	pipe.Del(ctx, home+":led:"+uuid, home+":row:"+uuid, home+":day:"+uuid)
-	_, err = pipe.Exec(ctx)
+	_, err := pipe.Exec(ctx)
 	return unavailable("remove tombstone", err)
 }
 

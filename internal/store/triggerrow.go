@@ -28,6 +28,7 @@ type triggerRow struct {
 	Targets     []core.Binding `json:"b,omitempty"`
 	Floating    bool           `json:"f,omitempty"`
 	Deleted     instant        `json:"x,omitzero"`
+	Request     string         `json:"q,omitempty"`
 }
 
 // These convert from and to what they store only as long as both have the same fields.
@@ -70,6 +71,7 @@ func encodeTrigger(t core.Trigger) ([]byte, error) {
 		Account: t.Account, Dialect: t.Dialect, Name: t.Name, Description: t.Description,
 		Created: instant{t.Created}, Schedule: scheduleRow(t.Schedule), Misfire: misfireRow(t.Misfire), Overlap: t.Overlap,
 		Disabled: !t.Enabled, Targets: t.Targets, Floating: t.Floating, Deleted: instant{t.Deleted},
+		Request: t.Request,
 	}
 	if !t.Updated.Equal(t.Created) {
 		r.Updated = instant{t.Updated}
@@ -120,7 +122,7 @@ func decodeShort(uuid string, parts []string) (core.Trigger, error) {
 	return core.Trigger{
 		Meta: core.Meta{
 			UUID: uuid, Account: r.Account, Dialect: r.Dialect, Name: r.Name, Description: r.Description,
-			Version: version, Created: r.Created.Time, Updated: r.Updated.Time,
+			Version: version, Created: r.Created.Time, Updated: r.Updated.Time, Request: r.Request,
 		},
 		Schedule: schedule.Spec(r.Schedule), Misfire: schedule.Misfire(r.Misfire), Overlap: r.Overlap, Enabled: !r.Disabled,
 		Targets: r.Targets, Floating: r.Floating, Revision: revision, Deleted: r.Deleted.Time,

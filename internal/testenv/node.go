@@ -100,6 +100,9 @@ func nodePort(t testing.TB) int {
 	return 0
 }
 
+// Port gives a port for a process that has to have the same one after a restart.
+func Port(t testing.TB) int { return nodePort(t) }
+
 func free(port int) bool {
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {

@@ -129,7 +129,8 @@ func (h *house) trigger(spec schedule.Spec, m schedule.Misfire) core.Trigger {
 func (h *house) missed(t core.Trigger, since time.Time) {
 	h.t.Helper()
 	key := "takt:{t:" + strconv.Itoa(id.Partition(t.UUID, 4)) + "}:next"
-	h.must(h.rdb.ZAdd(h.ctx, key, redis.Z{Score: float64(since.UnixMilli()), Member: t.UUID}).Err())
+	next := core.FireID{Revision: t.Revision, Slot: since}
+	h.must(h.rdb.HSet(h.ctx, key, t.UUID, next.Entry()).Err())
 }
 
 // ledger gives a trigger's entries, oldest first.
@@ -319,7 +320,7 @@ func TestNATSAway(t *testing.T) {
 	h.dispatcher()
 	p, _ := h.process()
 	testenv.Eventually(t, 5*time.Second, func() bool { return p.Shards() == 4 })
-	start := second(time.Now()).Add(time.Second)
+	start := second(time.Now()).Add(2 * time.Second) // by when it is made
 	tr := h.trigger(every(time.Second, start), schedule.Misfire{Policy: schedule.Skip})
 	h.decided(tr, start, 5*time.Second)
 	h.nats.Stop()

@@ -66,6 +66,9 @@ type Options struct {
 	// for concurrent use. Waits and
 	// leases go by the process's own monotonic clock in any case.
 	Clock func() time.Time
+	// Exact has slots awaited by the system's timer too, which is not a millisecond late
+	// as Go's may be. It knows real time only.
+	Exact bool
 }
 
 // A Process publishes slots.
@@ -76,6 +79,7 @@ type Process struct {
 	log    *slog.Logger
 	meter  Metrics
 	clock  func() time.Time
+	exact  bool
 
 	changed  chan string  // triggers that were rung, or edited as Edits tells
 	doubtful chan int     // shards of which edits may have been missed
@@ -106,7 +110,7 @@ func New(store Store, bus Bus, o Options) *Process {
 		o.Clock = time.Now
 	}
 	return &Process{
-		store: store, bus: bus, log: o.Log, meter: o.Metrics, clock: o.Clock,
+		store: store, bus: bus, log: o.Log, meter: o.Metrics, clock: o.Clock, exact: o.Exact,
 		keeper:  lease.New(store, "triggers", o.Member, store.Partitions(), o.Log),
 		changed: make(chan string, 4096), doubtful: make(chan int), advanced: make(chan outcome, advances),
 		known: map[string]*entry{}, shards: map[int]int64{},
@@ -136,16 +140,17 @@ func (p *Process) Run(ctx context.Context) error {
 	wg.Go(func() { p.followEdits(ctx) })
 	defer p.finish(ctx)
 
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	alarm := newAlarm(p.exact)
+	defer alarm.close()
 	for {
 		leases := p.keeper.Changed()
 		p.takeShards(ctx)
-		timer.Reset(p.fireDue(ctx))
+		alarm.set(p.fireDue(ctx))
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-timer.C:
+		case <-alarm.timer.C:
+		case <-alarm.precise():
 		case <-leases:
 		case o := <-p.advanced:
 			p.take(ctx, o)

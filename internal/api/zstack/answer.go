@@ -18,6 +18,7 @@ type answer struct {
 	list      []any // many, or nil
 	class     string
 	total     *int
+	warning   string // that the list or the total is not all there is; "" = it is
 }
 
 func one(class string, inventory any) answer { return answer{inventory: inventory, class: class} }
@@ -48,6 +49,9 @@ func (an answer) encode(schema bool) []byte {
 	}
 	if an.total != nil {
 		body["total"] = *an.total
+	}
+	if an.warning != "" {
+		body["warning"] = an.warning // a key that neither SDK minds
 	}
 	if schema && (an.inventory != nil || an.list != nil) {
 		body["schema"] = classes

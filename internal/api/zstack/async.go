@@ -1,12 +1,12 @@
 package zstack
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,35 +17,33 @@ import (
 	"github.com/takt-dev/takt/internal/id"
 )
 
-// The asynchronous protocol. A receipt is opened before the operation begins and
-// closed after it has ended; the first answer is held back until then, so that
-// the first poll of an SDK finds the result. A receipt that cannot be closed
-// leaves the client with the result itself instead of a location that would
-// never tell.
+// The asynchronous protocol. A request with X-Job-UUID or X-Web-Hook becomes a
+// receipt, which holds it, before anything is done; the first answer is held back
+// until its result is there too, so that the first poll of an SDK finds it:
+//
+//	read ─▶ open receipt ─▶ carry out ─▶ close receipt ─▶ 202 ─▶ poll: 200, 503
+//	                └── SyncWait ───────────────────────▶ 202 ─▶ poll: 202 …
+//
+// From "open" on the request is not lost: should this process die, another one
+// carries it out (takeover.go). Any other request is answered with its result,
+// and becomes a receipt only when that takes longer than SyncWait.
 
 const (
 	// shortReceipt keeps receipts that anybody can have made (the session was
 	// wrong) or that hold a session.
 	shortReceipt = 10 * time.Minute
-	// closePatience is how long a request tries to close its receipt. With
-	// SyncWait it stays below the 10 s after which the Java SDK hangs up.
-	closePatience = 1500 * time.Millisecond
-	jobUUIDSize   = 32
+	// maxTimeout is the longest a client may ask for: as long as the Java SDK polls.
+	maxTimeout  = 3 * time.Hour
+	jobUUIDSize = 32
 )
-
-// A request is a mutation whose shape is right.
-type request struct {
-	call    call
-	input   *input
-	session string
-	run     operation
-	timeout time.Duration
-}
 
 // An outcome is how an operation ended, as the wire has it.
 type outcome struct {
 	ok   bool
 	body []byte // with schema
+	// open says that this is not the request's result: the store was away, or
+	// another replica has it by now.
+	open bool
 }
 
 // mutation serves the calls of an endpoint.
@@ -56,44 +54,8 @@ func (a *API) mutation(e endpoint) gin.HandlerFunc {
 			a.refuse(c, err)
 			return
 		}
-		a.carryOut(c, r)
+		a.answer(c, r)
 	}
-}
-
-func (a *API) read(c *gin.Context, e endpoint) (request, error) {
-	session, err := authorization(c.Request.Header)
-	if err != nil {
-		return request{}, err
-	}
-	job := c.GetHeader("X-Job-UUID")
-	if err := checkJobUUID(job); err != nil {
-		return request{}, err
-	}
-	if c.GetHeader("X-Web-Hook") != "" {
-		return request{}, badRequest("web hooks are not served yet; leave out the header X-Web-Hook and poll the location in the answer")
-	}
-	body, err := readBody(c)
-	if err != nil {
-		return request{}, err
-	}
-	k, fields, err := e.pick(body)
-	if err != nil {
-		return request{}, err
-	}
-	in := &input{call: k.name, job: job, path: slices.Clone(c.Params).ByName, fields: fields}
-	if e.method == http.MethodDelete {
-		if in.query, err = url.ParseQuery(c.Request.URL.RawQuery); err != nil {
-			return request{}, badRequest("the query string cannot be read: %v", err)
-		}
-	}
-	r := request{call: k, input: in, session: session, run: k.prepare(in), timeout: a.opts.Timeout}
-	if seconds, ok := wholeNumber(c.GetHeader("X-API-Timeout")); ok && seconds > 0 && seconds < int64(r.timeout/time.Second) {
-		r.timeout = time.Duration(seconds) * time.Second
-	}
-	if in.mismatch != nil {
-		return request{}, in.mismatch
-	}
-	return r, nil
 }
 
 // checkJobUUID refuses an X-Job-UUID that is not 32 letters and digits. It comes
@@ -103,148 +65,176 @@ func checkJobUUID(job string) error {
 		return !('0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z')
 	}
 	if job != "" && (len(job) != jobUUIDSize || strings.ContainsFunc(job, odd)) {
-		return badRequest("Invalid header X-Job-UUID[%s]: it must be a uuid of %d characters, without dashes", job, jobUUIDSize)
+		return badRequest("Invalid header X-Job-UUID[%s]: it must be a uuid of %d characters, without dashes", excerpt(job), jobUUIDSize)
 	}
 	return nil
 }
 
-// carryOut begins the operation and answers when it has ended, or after SyncWait.
-// The operation outlives the request: a client that hangs up changes nothing.
-func (a *API) carryOut(c *gin.Context, r request) {
-	patience := time.NewTimer(a.opts.SyncWait)
-	defer patience.Stop()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request.Context()), r.timeout)
-	p := a.admit(ctx, r)
-	asked := p.receipt.ID != ""
-	if asked {
-		if err := a.open(ctx, p); err != nil {
-			cancel()
-			a.refuse(c, err)
-			return
-		}
-	}
-	done := make(chan outcome, 1)
-	a.busy.Go(func() {
-		defer cancel()
-		done <- a.do(core.WithCaller(ctx, p.caller), p.refused, r)
-	})
-	select {
-	case o := <-done:
-		if asked && a.close(ctx, p, o, closePatience) {
-			a.accepted(c, p)
-			return
-		}
-		a.result(c, o.ok, o.body)
-	case <-patience.C:
-		a.sendAway(c, p, done)
-	}
-}
-
-// A pending operation: who asked, and where its result will lie.
-type pending struct {
-	caller  core.Caller
-	refused error // why the session was not accepted
-	receipt core.Receipt
-	keep    time.Duration
-	timeout time.Duration
-}
-
-// admit looks at the session. One that is wrong is a business error, so that it
-// comes through the receipt like any other.
-func (a *API) admit(ctx context.Context, r request) pending {
-	ctx, cancel := context.WithTimeout(ctx, a.opts.SyncWait)
+// answer carries a request out and answers it.
+func (a *API) answer(c *gin.Context, r request) {
+	patience, cancel := context.WithTimeout(context.WithoutCancel(c.Request.Context()), a.opts.SyncWait)
 	defer cancel()
-	p := pending{receipt: core.Receipt{ID: r.input.job, Call: r.call.name}, keep: a.opts.ReceiptLife, timeout: r.timeout}
-	p.caller, _, p.refused = a.auth.Validate(ctx, r.session)
-	p.receipt.Account = p.caller.Owner
-	if p.receipt.ID == "" && a.opts.AlwaysAsync {
-		p.receipt.ID = id.New()
+	w := work{receipt: a.receipt(r)}
+	var err error
+	if w.run, w.invalid, err = a.prepare(r.asked, w.receipt.Seed); err != nil {
+		a.refuse(c, err)
+		return
 	}
-	if p.refused != nil || holdsSession(r.call.name) {
-		p.keep = min(p.keep, shortReceipt)
+	refused := a.admit(patience, r, &w.receipt)
+	if core.Is(refused, core.Unavailable) {
+		a.refuse(c, refused)
+		return
 	}
-	return p
+	async := r.job != "" || r.hook != nil || a.opts.AlwaysAsync
+	switch {
+	case refused != nil && async:
+		a.acceptRefused(patience, c, w.receipt, refused)
+	case refused != nil:
+		a.result(c, a.failure(patience, refused))
+	case async:
+		a.answerLater(patience, c, w)
+	default:
+		a.answerNow(patience, c, w)
+	}
 }
 
-// open opens a receipt; a job uuid that is in use is refused as ZStack does.
-func (a *API) open(ctx context.Context, p pending) error {
-	ctx, cancel := context.WithTimeout(ctx, a.opts.SyncWait)
-	defer cancel()
-	err := a.eng.OpenReceipt(ctx, p.receipt, p.keep)
-	if core.Is(err, core.Exists) {
-		return badRequest("Duplicate job uuid[%s]", p.receipt.ID)
-	}
+// admit looks at the session. One that is wrong is a business error, which comes
+// through a receipt like any other.
+func (a *API) admit(ctx context.Context, r request, receipt *core.Receipt) error {
+	caller, _, err := a.auth.Validate(ctx, r.session)
+	receipt.Caller, receipt.Account = caller, caller.Owner
 	return err
 }
 
-// sendAway answers 202 while the operation goes on.
-func (a *API) sendAway(c *gin.Context, p pending, done <-chan outcome) {
-	ctx := context.WithoutCancel(c.Request.Context())
-	if p.receipt.ID == "" {
-		p.receipt.ID = id.New()
-		if err := a.open(ctx, p); err != nil {
-			// Nowhere to leave the result: the client has to wait for it.
-			o := <-done
-			a.result(c, o.ok, o.body)
-			return
-		}
+// receipt makes what is to be stored of a request.
+func (a *API) receipt(r request) core.Receipt {
+	receipt := core.Receipt{
+		ID: cmp.Or(r.job, id.New()), Seed: id.New(), Call: r.asked.Call, Timeout: r.timeout, Keep: a.opts.ReceiptLife,
+		Secret: holdsSession(r.asked.Call), Asked: encode(r.asked),
 	}
-	a.busy.Go(func() { a.close(ctx, p, <-done, a.opts.Timeout) })
-	a.accepted(c, p)
+	if receipt.Secret {
+		receipt.Keep = min(receipt.Keep, shortReceipt)
+	}
+	if r.hook != nil {
+		receipt.Hook = encode(r.hook)
+	}
+	return receipt
 }
 
-// do carries a request out and turns how it ended into the wire's words.
-func (a *API) do(ctx context.Context, signErr error, r request) (o outcome) {
+// acceptRefused answers 202 to a caller who is not let in: the location says so.
+// Nothing of the request is kept, and nobody is told: a web hook of strangers
+// would make us call where they want.
+func (a *API) acceptRefused(ctx context.Context, c *gin.Context, receipt core.Receipt, why error) {
+	o := a.failure(ctx, why)
+	receipt.Asked, receipt.Hook, receipt.Secret = nil, nil, false
+	receipt.Keep = min(a.opts.ReceiptLife, shortReceipt)
+	receipt.Done, receipt.OK, receipt.Body = true, o.ok, o.body
+	if _, err := a.open(ctx, receipt); err != nil {
+		a.refuse(c, err)
+		return
+	}
+	a.accepted(c, receipt)
+}
+
+// open opens a receipt; a job uuid that is in use is refused as ZStack does.
+func (a *API) open(ctx context.Context, r core.Receipt) (core.Receipt, error) {
+	made, err := a.eng.OpenReceipt(ctx, r)
+	if core.Is(err, core.Exists) {
+		return r, badRequest("Duplicate job uuid[%s]", r.ID)
+	}
+	return made, err
+}
+
+// answerLater answers 202 as soon as the result can be polled, or after SyncWait.
+// Once the receipt is open the operation outlives its request: a client that hangs
+// up changes nothing.
+func (a *API) answerLater(patience context.Context, c *gin.Context, w work) {
+	since := time.Now()
+	var err error
+	if w.receipt, err = a.open(patience, w.receipt); err != nil {
+		a.refuse(c, err)
+		return
+	}
+	closed := make(chan struct{})
+	a.busy.Go(func() {
+		defer close(closed)
+		a.finish(context.WithoutCancel(patience), w, since)
+	})
+	select {
+	case <-closed:
+	case <-patience.Done():
+	}
+	a.accepted(c, w.receipt)
+}
+
+// answerNow answers with the result. What takes longer than SyncWait becomes a
+// receipt after all, stored before the 202 is sent.
+func (a *API) answerNow(patience context.Context, c *gin.Context, w work) {
+	ctx, stop := context.WithCancelCause(context.WithoutCancel(patience))
+	done := make(chan outcome, 1)
+	a.busy.Go(func() { done <- a.do(ctx, w) })
+	select {
+	case o := <-done:
+		stop(nil)
+		a.result(c, o)
+		return
+	case <-patience.Done():
+	}
+	since := time.Now()
+	opening, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	receipt, err := a.open(opening, w.receipt)
+	if err != nil {
+		// Nowhere to leave the result: the client has to wait for it.
+		a.result(c, <-done)
+		stop(nil)
+		return
+	}
+	w.receipt = receipt
+	a.busy.Go(func() {
+		defer stop(nil)
+		release := a.keep(ctx, receipt, since, stop)
+		o := <-done
+		release()
+		a.settle(ctx, receipt, o)
+	})
+	a.accepted(c, receipt)
+}
+
+// do carries an operation out and turns how it ended into the wire's words.
+func (a *API) do(ctx context.Context, w work) (o outcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.log.ErrorContext(ctx, "zstack call panicked", "call", r.call.name, "panic", p, "stack", string(debug.Stack()))
+			a.log.ErrorContext(ctx, "zstack call panicked", "call", w.receipt.Call, "panic", p, "stack", string(debug.Stack()))
 			o = a.failure(ctx, fmt.Errorf("panic: %v", p))
 		}
 	}()
-	switch {
-	case signErr != nil:
-		return a.failure(ctx, signErr)
-	case r.input.invalid != nil:
-		return a.failure(ctx, r.input.invalid)
+	if w.invalid != nil {
+		return a.failure(ctx, w.invalid)
 	}
-	an, err := r.run(ctx)
+	ctx, cancel := context.WithTimeout(ctx, w.left())
+	defer cancel()
+	ctx = core.WithRequest(core.WithCaller(ctx, w.receipt.Caller), core.Request{Key: w.receipt.Seed, At: w.receipt.Created, Again: w.again})
+	an, err := w.run(ctx)
 	if err != nil {
-		return a.failure(ctx, err)
+		o = a.failure(ctx, err)
+		o.open = core.Is(err, core.Unavailable) || errors.Is(context.Cause(ctx), errRelieved)
+		return o
 	}
-	return outcome{true, an.encode(true)}
+	return outcome{ok: true, body: an.encode(true)}
 }
 
 func (a *API) failure(ctx context.Context, err error) outcome {
-	return outcome{false, a.faultOf(ctx, err).body()}
-}
-
-// close stores the result and reports whether it could, trying for as long as
-// patience lasts.
-func (a *API) close(ctx context.Context, p pending, o outcome, patience time.Duration) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	receipt := p.receipt
-	receipt.OK, receipt.Body = o.ok, o.body
-	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := a.eng.CloseReceipt(ctx, receipt, p.keep)
-		if err == nil {
-			return true
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			a.log.ErrorContext(ctx, "receipt not closed", "receipt", receipt.ID, "call", receipt.Call, "err", err)
-			return false
-		}
-	}
+	return outcome{body: a.faultOf(ctx, err).body()}
 }
 
 // result answers with the result itself.
-func (a *API) result(c *gin.Context, ok bool, body []byte) {
+func (a *API) result(c *gin.Context, o outcome) {
 	status := http.StatusOK
-	if !ok {
+	if !o.ok {
 		status = http.StatusServiceUnavailable
 	}
+	body := o.body
 	if !wantsSchema(c) {
 		body = withoutSchema(body)
 	}
@@ -253,7 +243,7 @@ func (a *API) result(c *gin.Context, ok bool, body []byte) {
 
 // accepted answers 202. Both SDKs cut the location at /zstack/v1/api-jobs/ when
 // its host is not the one they know, so this part is always there.
-func (a *API) accepted(c *gin.Context, p pending) {
+func (a *API) accepted(c *gin.Context, r core.Receipt) {
 	scheme := "http"
 	if c.Request.TLS != nil || c.GetHeader("X-Forwarded-Proto") == "https" {
 		scheme = "https"
@@ -261,7 +251,7 @@ func (a *API) accepted(c *gin.Context, p pending) {
 	writeJSON(c, http.StatusAccepted, encode(struct {
 		Location   string `json:"location"`
 		APITimeout int64  `json:"apiTimeout"` // ms
-	}{scheme + "://" + c.Request.Host + "/zstack/v1/api-jobs/" + p.receipt.ID, p.timeout.Milliseconds()}))
+	}{scheme + "://" + c.Request.Host + "/zstack/v1/api-jobs/" + r.ID, r.Timeout.Milliseconds()}))
 }
 
 // poll serves the location. It needs no session: the Java SDK polls with the
@@ -273,6 +263,10 @@ func (a *API) poll(c *gin.Context) {
 		return
 	}
 	receipt, err := a.eng.Receipt(ctx, job)
+	if err == nil && receipt.Done && receipt.OK && receipt.Secret && c.Request.Method != http.MethodHead {
+		// What holds a session is given once.
+		receipt.Body, err = a.eng.SpendReceipt(ctx, receipt, answer{}.encode(false))
+	}
 	switch {
 	case core.Is(err, core.NotFound):
 		a.expired(c)
@@ -281,32 +275,11 @@ func (a *API) poll(c *gin.Context) {
 		// nobody knows: let them ask again.
 		a.log.WarnContext(ctx, "receipt not read", "receipt", job, "err", err)
 		writeJSON(c, http.StatusAccepted, answer{}.encode(false))
-	case !receipt.Done && a.overdue(ctx, receipt):
-		a.refuse(c, failed(codeTimeout, "the server that carried out %s has not reported for %s; whether it took effect is not known", receipt.Call, a.opts.Timeout))
 	case !receipt.Done:
 		writeJSON(c, http.StatusAccepted, answer{}.encode(false))
 	default:
-		a.deliver(c, receipt)
+		a.result(c, outcome{ok: receipt.OK, body: receipt.Body})
 	}
-}
-
-// overdue reports whether the process that opened a receipt must have died: no
-// operation goes on beyond its timeout.
-func (a *API) overdue(ctx context.Context, receipt core.Receipt) bool {
-	now, err := a.eng.Now(ctx)
-	return err == nil && now.Sub(receipt.Created) > a.opts.Timeout+time.Minute
-}
-
-// deliver answers with a result. One that holds a session is forgotten by that.
-func (a *API) deliver(c *gin.Context, receipt core.Receipt) {
-	if receipt.OK && holdsSession(receipt.Call) {
-		spent := receipt
-		spent.Body = answer{}.encode(false)
-		if err := a.eng.CloseReceipt(c.Request.Context(), spent, shortReceipt); err != nil {
-			a.log.WarnContext(c.Request.Context(), "delivered session not forgotten", "receipt", receipt.ID, "err", err)
-		}
-	}
-	a.result(c, receipt.OK, receipt.Body)
 }
 
 func (a *API) expired(c *gin.Context) {

@@ -15,16 +15,16 @@ type tie struct {
 
 func (in *input) groupTie() tie {
 	const group, trigger = "schedulerJobGroupUuid", "schedulerTriggerUuid"
-	t := tie{target: core.Target{Kind: core.GroupTarget, UUID: in.uuid("uuid", group)}, trigger: in.uuid(trigger, trigger)}
-	t.refs = []ref{groupRef(group, t.target.UUID), triggerRef(trigger, t.trigger)}
-	return t
+	return tieOf(core.GroupTarget, in.resource("uuid", groupRef, group), in.resource(trigger, triggerRef, trigger))
 }
 
 func (in *input) jobTie() tie {
 	const job, trigger = "schedulerJobUuid", "schedulerTriggerUuid"
-	t := tie{target: core.Target{Kind: core.JobTarget, UUID: in.uuid("uuid", job)}, trigger: in.uuid(trigger, trigger)}
-	t.refs = []ref{jobRef(job, t.target.UUID), triggerRef(trigger, t.trigger)}
-	return t
+	return tieOf(core.JobTarget, in.resource("uuid", jobRef, job), in.resource(trigger, triggerRef, trigger))
+}
+
+func tieOf(kind core.TargetKind, target, trigger ref) tie {
+	return tie{target: core.Target{Kind: kind, UUID: target.uuid}, trigger: trigger.uuid, refs: []ref{target, trigger}}
 }
 
 // bindGroup serves AddSchedulerJobGroupToSchedulerTrigger.
@@ -51,7 +51,8 @@ func (a *API) bindJob(in *input) operation {
 // in the error: a client must not repeat a binding that stands.
 func (a *API) bind(ctx context.Context, t tie, now bool) (core.Binding, error) {
 	b, err := a.eng.Bind(ctx, t.trigger, t.target, false)
-	if core.Is(err, core.Conflict) { // bound already, or out of time: ZStack blames the argument
+	if core.Is(err, core.Conflict) || core.Is(err, core.Exhausted) {
+		// Bound already, to too many, or out of time: ZStack blames the argument.
 		return b, badArgument("%s", core.Text(err))
 	}
 	if err != nil || !now {

@@ -96,7 +96,7 @@ func TestGroupMembers(t *testing.T) {
 	r.do("POST", path, `{"params":{"schedulerJobUuids":["`+a+`","`+unknown+`"]}}`).fails(503, "SYS.1003", "invalid field[schedulerJobUuids], resource[uuids:["+unknown+"], type:SchedulerJobVO] not found")
 	r.do("POST", path, `{"params":{"schedulerJobUuids":[]}}`).fails(503, "SYS.1007", "field[schedulerJobUuids]")
 	r.do("POST", "/scheduler/jobgroups/"+unknown+"/job", `{"params":{"schedulerJobUuids":["`+a+`"]}}`).fails(503, "SYS.1003", "invalid field[schedulerJobGroupUuid], resource[uuid:"+unknown+", type:SchedulerJobGroupVO] not found")
-	r.do("POST", "/scheduler/jobgroups/"+r.group("g2")+"/job", `{"params":{"schedulerJobUuids":["`+a+`"]}}`).fails(503, "SYS.1006", "one group at most")
+	r.do("POST", "/scheduler/jobgroups/"+r.group("g2")+"/job", `{"params":{"schedulerJobUuids":["`+a+`"]}}`).fails(503, "SYS.1007", "one group at most")
 
 	equal(t, "remove", r.do("DELETE", path+"?schedulerJobUuids="+a+"&schedulerJobUuids="+b+"&deleteMode=Permissive", "").ok(), map[string]any{})
 	r.do("DELETE", path+"?schedulerJobUuids="+a, "").ok() // again
@@ -156,7 +156,7 @@ func TestTriggersOfAGroupAreLimited(t *testing.T) {
 	for i := range core.MaxTargetTriggers {
 		r.bindGroup(g, r.trigger(fmt.Sprint("t", i)), false).ok()
 	}
-	r.bindGroup(g, r.trigger("more"), false).fails(503, "SYS.1006", "There are [10] triggers added to job group[uuid:"+g+"], cannot add any more.")
+	r.bindGroup(g, r.trigger("more"), false).fails(503, "SYS.1007", "There are [10] triggers added to job group[uuid:"+g+"], cannot add any more.")
 }
 
 func TestDeletesAreIdempotent(t *testing.T) {
@@ -281,9 +281,11 @@ func TestOtherAccountsSeeNothing(t *testing.T) {
 	viewer := r.signIn("viewer", core.Viewer)
 	as := []string{"Authorization", "OAuth " + viewer}
 	equal(t, "groups of another", r.do("GET", "/scheduler/jobgroups", "", as...).inventories(), []map[string]any{})
-	r.do("POST", "/scheduler/jobgroups/"+g+"/scheduler/triggers/"+trigger, "", as...).fails(503, "SYS.1003", "SchedulerJobGroupVO")
+	r.do("POST", "/scheduler/jobgroups/"+g+"/scheduler/triggers/"+trigger, "", as...).fails(503, "ID.1002", "SchedulerJobGroupVO")
 	r.do("POST", "/scheduler/jobgroups", createGroup, as...).fails(503, "ID.1002", "may not make a job group")
-	r.do("DELETE", "/scheduler/jobgroups/"+g, "", as...).ok() // as if it were gone
+	r.do("DELETE", "/scheduler/jobgroups/"+g, "", as...).fails(503, "ID.1002", "SchedulerJobGroupVO")
+	r.do("PUT", "/scheduler/jobgroups/"+g+"/actions", put("updateSchedulerJobGroup", `"name":"mine"`), as...).fails(503, "ID.1002", "SchedulerJobGroupVO")
+	r.do("PUT", "/scheduler/triggers/"+trigger+"/actions", put("updateSchedulerTrigger", `"name":"mine"`), as...).fails(503, "ID.1002", "SchedulerTriggerVO")
 	equal(t, "group after that", len(r.do("GET", "/scheduler/jobgroups/"+g, "").inventories()), 1)
 }
 

@@ -3,6 +3,7 @@ package zstack
 import (
 	"cmp"
 	"reflect"
+	"strconv"
 	"strings"
 )
 
@@ -34,6 +35,7 @@ var classes = map[noun]class{
 	groups:   newClass[groupInventory](groupClass, map[string]hop{"trigger": {"triggersUuid", triggers}, "job": {"jobsUuid", jobs}}),
 	jobs:     newClass[jobInventory](jobClass, map[string]hop{"trigger": {"triggersUuid", triggers}}),
 	triggers: newClass[triggerInventory](triggerClass, map[string]hop{"job": {"jobsUuid", jobs}, "jobGroup": {"jobGroupsUuid", groups}}),
+	keys:     newClass[accessKeyInventory](accessKeyClass, nil),
 	history:  newClass[historyInventory](historyClass, nil),
 }
 
@@ -48,19 +50,26 @@ const (
 	listKind // of texts: holds when one element does
 )
 
-// A column is one field of an inventory; index -1 is a list that is always empty.
+// A column is one field of an inventory; index -1 is a list that is always empty. A
+// hidden one can be asked for and is not shown: it is another name for a field.
 type column struct {
-	index int
-	kind  kind
+	index  int
+	kind   kind
+	hidden bool
 }
 
 // newClass reads the columns off the JSON names of an inventory, so that what can
 // be asked for is what is shown.
 func newClass[T any](name string, hops map[string]hop) class {
 	// Every ZStack inventory can be asked for its tags. Takt has none.
-	c := class{name: name, hops: hops, columns: map[string]column{"__systemTag__": {-1, listKind}, "__userTag__": {-1, listKind}}}
+	c := class{name: name, hops: hops, columns: map[string]column{
+		"__systemTag__": {index: -1, kind: listKind, hidden: true}, "__userTag__": {index: -1, kind: listKind, hidden: true},
+	}}
 	for i, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		c.columns[f.Tag.Get("json")] = column{i, kindOf(f.Type)}
+		c.columns[f.Tag.Get("json")] = column{index: i, kind: kindOf(f.Type)}
+	}
+	if id, ok := c.columns["id"]; ok { // what a row without a uuid is known by
+		c.columns["uuid"] = column{index: id.index, kind: textKind, hidden: true}
 	}
 	return c
 }
@@ -86,6 +95,11 @@ func (col column) value(inventory any) any {
 		return []string(nil)
 	}
 	switch v := reflect.ValueOf(inventory).Field(col.index).Interface().(type) {
+	case int64:
+		if col.kind == textKind {
+			return strconv.FormatInt(v, 10)
+		}
+		return v
 	case nullable:
 		if v == "" {
 			return nil
@@ -106,7 +120,8 @@ func (col column) value(inventory any) any {
 	}
 }
 
-// check refuses a query for fields that the class does not have.
+// check refuses a query for fields that the class does not have. What it refuses is
+// well written, so it is no 400 but a failure, as in ZStack.
 func (c class) check(q query) error {
 	for _, cond := range q.conditions {
 		in, name := c, cond.field
@@ -121,13 +136,16 @@ func (c class) check(q query) error {
 			return in.unknown("condition name", cond.name())
 		}
 	}
-	if col, ok := c.columns[q.sort]; q.sort != "" && (!ok || col.kind == listKind) {
+	if col, ok := c.columns[q.sort]; q.sort != "" && (!ok || col.hidden || col.kind == listKind) {
 		return c.unknown("sort field", q.sort)
 	}
 	for _, f := range q.fields {
-		if col, ok := c.columns[f]; !ok || col.index < 0 {
+		if col, ok := c.columns[f]; !ok || col.hidden {
 			return c.unknown("field", f)
 		}
+	}
+	if q.filterName != "" && !strings.Contains(q.filterName, ":") {
+		return badArgument("filterName[%s] must be written type:condition", excerpt(q.filterName))
 	}
 	return nil
 }

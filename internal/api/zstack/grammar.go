@@ -2,7 +2,6 @@ package zstack
 
 import (
 	"net/url"
-	"strconv"
 	"strings"
 )
 
@@ -61,6 +60,7 @@ type query struct {
 	sort       string // "" = the inventory's own order
 	descending bool
 	fields     []string // nil = all
+	filterName string   // accepted, without effect
 }
 
 const defaultLimit = 1000
@@ -73,8 +73,8 @@ func (q query) direction(order int) int {
 	return order
 }
 
-// parseQuery reads a query string. Its errors are of the shape (400), but for
-// filterName, which ZStack checks later (SYS.1007).
+// parseQuery reads a query string; its errors are of the shape (400). groupBy is
+// accepted and, like sortDirection of old Go SDKs, without effect.
 func parseQuery(values url.Values) (query, error) {
 	q := query{limit: defaultLimit}
 	for _, text := range repeated(values, "q") {
@@ -99,9 +99,7 @@ func parseQuery(values url.Values) (query, error) {
 	}
 	q.sort, q.descending = order(values.Get("sort"))
 	q.fields = fieldList(values)
-	if name := values.Get("filterName"); name != "" && !strings.Contains(name, ":") {
-		return q, badArgument("filterName[%s] must be written type:condition", name)
-	}
+	q.filterName = values.Get("filterName")
 	return q, nil
 }
 
@@ -152,15 +150,14 @@ func count(values url.Values, name string, otherwise int) (int, error) {
 }
 
 func boolean(values url.Values, name string) (bool, error) {
-	text := values.Get(name)
-	if text == "" {
+	switch text := values.Get(name); strings.ToLower(text) {
+	case "true":
+		return true, nil
+	case "false", "":
 		return false, nil
-	}
-	b, err := strconv.ParseBool(text)
-	if err != nil {
+	default:
 		return false, badRequest("[%s] field is excepted a boolean, but was [%s].", name, excerpt(text))
 	}
-	return b, nil
 }
 
 // order reads +f, -f or f. A + that curl sends arrives as a space.

@@ -71,7 +71,7 @@ func TestParseQuery(t *testing.T) {
 		{"sort=-name&sortDirection=desc", query{limit: 1000, sort: "name", descending: true}},
 		{"fields=uuid,name", query{limit: 1000, fields: []string{"uuid", "name"}}},
 		{"fields=uuid&fields=name,", query{limit: 1000, fields: []string{"uuid", "name"}}},
-		{"groupBy=x&filterName=a:b&unknown=1", query{limit: 1000}},
+		{"groupBy=x&filterName=a:b&unknown=1", query{limit: 1000, filterName: "a:b"}},
 		{"q=name%3Da&q=uuid%3Db", query{limit: 1000, conditions: []condition{{"", "name", equal, "a"}, {"", "uuid", equal, "b"}}}},
 		{"q.0=name%3Da&q.1=uuid%3Db", query{limit: 1000, conditions: []condition{{"", "name", equal, "a"}, {"", "uuid", equal, "b"}}}},
 	} {
@@ -89,7 +89,7 @@ func TestParseQuery(t *testing.T) {
 		}
 	}
 	for text, status := range map[string]int{
-		"limit=x": 400, "limit=-1": 400, "limit=1.5": 400, "limit=1e30": 400, "start=x": 400, "count=x": 400, "replyWithCount=2": 400, "q=name": 400, "filterName=a": 503,
+		"limit=x": 400, "limit=-1": 400, "limit=1.5": 400, "limit=1e30": 400, "start=x": 400, "count=x": 400, "replyWithCount=2": 400, "count=1": 400, "q=name": 400,
 	} {
 		values, _ := url.ParseQuery(text)
 		_, err := parseQuery(values)
@@ -186,6 +186,9 @@ func TestCheckNamesFieldAndClass(t *testing.T) {
 		"q=triggersUuid+is+null":     "",
 		"sort=-name&fields=name":     "",
 		"q=__systemTag__%3Da%3A%3Ab": "",
+		"filterName=a":               "filterName[a] must be written type:condition",
+		"filterName=a:b":             "",
+		"groupBy=anything":           "",
 	} {
 		values, _ := url.ParseQuery(text)
 		q, err := parseQuery(values)

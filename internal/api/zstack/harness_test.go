@@ -40,13 +40,12 @@ var (
 // bodyLimit is what the tests' server takes.
 const bodyLimit = 64 << 10
 
-// jobTypes are what the tests' engine knows: ZStack's own types pass everything
-// through, guarded has a secret.
-var jobTypes = []executor.Spec{
-	{Type: "startVm", Open: true},
-	{Type: "volumeSnapshot", Open: true},
-	{Type: "guarded", Parameters: []executor.Parameter{{Name: "token", Kind: executor.String, Secret: true}, {Name: "count", Kind: executor.Integer}}},
-}
+// jobTypes are what the tests' engine knows: ZStack's own types, guarded, which
+// has a secret, and caller, which has headers.
+var jobTypes = append(zstack.JobTypes(),
+	executor.Spec{Type: "guarded", Parameters: []executor.Parameter{{Name: "token", Kind: executor.String, Secret: true}, {Name: "count", Kind: executor.Integer}}},
+	executor.Spec{Type: "caller", Open: true},
+)
 
 // A recorder is the engine's queue and events; it keeps what it is told.
 type recorder struct {
@@ -98,6 +97,9 @@ type replica struct {
 type setting struct {
 	opts zstack.Options
 	wrap func(engine.Store) engine.Store // puts a fault between engine and store
+
+	types                     []executor.Spec // nil = jobTypes
+	groupJobs, targetTriggers int             // caps; 0 = the usual ones
 }
 
 func newReplica(t *testing.T, s setting) *replica {
@@ -113,7 +115,12 @@ func join(t *testing.T, client *redis.Client, s setting) *replica {
 	if s.wrap != nil {
 		kept = s.wrap(r.store)
 	}
-	r.engine = engine.New(kept, r.queue, r.queue, engine.Options{Types: jobTypes, FleetAge: time.Nanosecond, Log: quiet})
+	if s.types == nil {
+		s.types = jobTypes
+	}
+	r.engine = engine.New(kept, r.queue, r.queue, engine.Options{
+		Types: s.types, GroupJobs: s.groupJobs, TargetTriggers: s.targetTriggers, FleetAge: time.Nanosecond, Log: quiet,
+	})
 	sessions := auth.New(r.store, cheap)
 	if _, _, err := sessions.EnsureAdmin(t.Context(), "admin", "password"); err != nil {
 		t.Fatalf("make the admin: %v", err)

@@ -1,10 +1,10 @@
 package zstack
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -19,24 +19,23 @@ import (
 //
 //	ms since 2024-01-01 (41 bits) | partition (8) | step index (14)
 //
-// Some columns are known from the run alone. A query that needs no others reads
-// steps only for the rows it shows; and one for the newest rows (the order when
-// none is asked for) stops reading when it has enough. All others read every row
-// that their run conditions leave, up to maxHistory.
+// A query goes to the narrowest list of runs that its conditions name: a fire, the
+// targets of a job, groups, triggers, or a window of time. Some columns are known
+// from the run alone (runColumns); a query that needs no others reads steps only for
+// the rows it shows. In the order of time, either way, reading stops when there are
+// enough rows. What takes a look at more rows than maxHistory stops there, answers
+// with what it has, and says so. Totals come from the runs' counters (total).
 
 const (
 	historyEpoch = 1704067200000 // 2024-01-01 UTC in ms
 	runBits      = 22            // below the run's time
 	indexBits    = 14            // below the partition
-	// maxHistory bounds the rows that one query looks at.
+	// maxHistory bounds the rows, and the runs, that one query looks at.
 	maxHistory = 100_000
 	runPage    = 1000
-	// readers is how many runs are read at a time.
-	readers = 8
+	// rowPage is how many rows are read at a time.
+	rowPage = 1000
 )
-
-// runColumns are the columns that are known without a run's steps.
-var runColumns = []string{"id", "triggerUuid", "schedulerJobGroupUuid", "jobType", "startTime", "fireInstanceId"}
 
 // A historyRow names a row. full is nil while its step is not read: outputs are
 // long, so only rows that are sure to be shown keep what was read.
@@ -47,34 +46,32 @@ type historyRow struct {
 	full  *historyInventory
 }
 
-// A historyQuery is a query for history, cut into what runs tell and what takes
-// their steps.
-type historyQuery struct {
-	query
-	filter core.RunFilter
-	ofRun  []test
-	ofStep []test
-	newest bool // the order is newest first
-	bySort bool // the order takes the steps
-}
-
 func (a *API) queryHistory(ctx context.Context, q query) (answer, error) {
 	h, err := a.planHistory(q)
 	if err != nil {
 		return answer{}, err
 	}
-	rows, err := a.scanHistory(ctx, h)
-	if err != nil {
+	if h.count && h.tallied() {
+		total, err := a.total(ctx, h)
+		return answer{total: &total}, err
+	}
+	s := scan{API: a, h: h, until: time.Now().Add(a.opts.SyncWait / 2)}
+	if err := s.run(ctx); err != nil {
 		return answer{}, err
 	}
+	total := len(s.found)
 	if h.count {
-		total := len(rows)
-		return answer{total: &total}, nil
+		return answer{total: &total, warning: s.stopped}, nil
 	}
-	if !h.newest && !h.bySort {
-		slices.Reverse(rows)
+	an, err := a.showHistory(ctx, h, s.found)
+	if err == nil && h.withTotal {
+		if h.tallied() {
+			total, err = a.total(ctx, h)
+		}
+		an.total = &total
 	}
-	return a.showHistory(ctx, h, rows)
+	an.warning = s.stopped
+	return an, err
 }
 
 // showHistory reads what is not read of the rows that are shown.
@@ -84,175 +81,285 @@ func (a *API) showHistory(ctx context.Context, h historyQuery, rows []historyRow
 		slices.SortStableFunc(rows, func(x, y historyRow) int { return h.direction(compareValues(x.key, y.key)) })
 	}
 	from := min(h.start, total)
-	rows, err := a.readRows(ctx, rows[from:from+min(h.limit, total-from)])
-	if err != nil {
-		return answer{}, err
-	}
-	out := make([]any, len(rows))
-	for i, r := range rows {
-		out[i] = c.pick(h.query, *r.full)
-	}
-	an := many(c.name, out)
-	if h.withTotal {
-		an.total = &total
-	}
-	return an, nil
-}
-
-func (a *API) planHistory(q query) (historyQuery, error) {
-	c := classes[history]
-	h := historyQuery{query: q, filter: core.RunFilter{Dialect: core.ZStack, Limit: runPage}}
-	for _, cond := range q.conditions {
-		t, err := cond.compile(c.columns[cond.field], a.opts.Zone)
+	rows = rows[from : from+min(h.limit, total-from)]
+	out := make([]any, 0, len(rows))
+	for len(rows) > 0 {
+		part, err := a.readRows(ctx, rows[:min(rowPage, len(rows))], true)
 		if err != nil {
-			return h, err
+			return answer{}, err
 		}
-		if slices.Contains(runColumns, cond.field) {
-			h.ofRun = append(h.ofRun, t)
-			narrow(&h.filter, cond.field, t)
-		} else {
-			h.ofStep = append(h.ofStep, t)
+		for _, r := range part {
+			out = append(out, c.pick(h.query, *r.full))
 		}
+		rows = rows[min(rowPage, len(rows)):]
 	}
-	inTime := q.sort == "" || q.sort == "id" || q.sort == "startTime"
-	h.newest = inTime && (q.sort == "" || q.descending)
-	h.bySort = !inTime
-	return h, nil
+	return many(c.name, out), nil
 }
 
-// narrow limits the runs to those that may pass a test.
-func narrow(f *core.RunFilter, field string, t test) {
-	var from, to time.Time // of the run's creation, to exclusive
-	switch x := t.operand.(type) {
-	case string:
-		if t.op == equal && field == "schedulerJobGroupUuid" {
-			f.Target = x
-		}
-		if t.op == equal && field == "triggerUuid" {
-			f.Trigger = x
-		}
-		return
-	case int64:
-		from = time.UnixMilli(x>>runBits + historyEpoch)
-		to = from.Add(time.Millisecond)
-	case time.Time: // compared by the second
-		from, to = x, x.Add(time.Second)
+// total gives how many rows pass by what the runs' counters say.
+func (a *API) total(ctx context.Context, h historyQuery) (int, error) {
+	if h.none {
+		return 0, nil
 	}
-	if (t.op == equal || t.op == more || t.op == atLeast) && from.After(f.After) {
-		f.After = from
+	f := h.filter
+	f.Jobs = h.jobs
+	if f.Before.IsZero() {
+		f.Before = endOfTime
 	}
-	if (t.op == equal || t.op == less || t.op == atMost) && (f.Before.IsZero() || to.Before(f.Before)) {
-		f.Before = to
+	parts, err := a.eng.Tally(ctx, f, []time.Time{f.After, f.Before})
+	if err != nil || len(parts) == 0 {
+		return 0, err
 	}
-}
-
-// enough is how many rows a query needs to see, or -1 for all.
-func (h historyQuery) enough() int {
-	if !h.newest || h.count || h.withTotal || h.start > maxHistory || h.limit > maxHistory {
-		return -1
-	}
-	return h.start + h.limit
-}
-
-// scanHistory gives the rows that pass, newest first.
-func (a *API) scanHistory(ctx context.Context, h historyQuery) ([]historyRow, error) {
-	var found []historyRow
-	scanned, enough := 0, h.enough()
-	done := func() bool { return enough >= 0 && len(found) >= enough }
-	err := a.eachRunPage(ctx, h, func(runs []core.Run) (bool, error) {
-		var unread []historyRow
-		for i := range runs {
-			if done() {
-				return false, nil
-			}
-			if scanned += runs[i].Counts.Total; scanned > maxHistory {
-				return false, badArgument("the query looks at more than %d history rows; narrow it by startTime, triggerUuid, schedulerJobGroupUuid or fireInstanceId, or ask for the newest with sort=-id and a limit", maxHistory)
-			}
-			if rows := a.rowsOf(&runs[i], h); h.takesSteps() {
-				unread = append(unread, rows...)
-			} else {
-				found = append(found, rows...)
-			}
-		}
-		read, err := a.readRows(ctx, unread)
-		for _, r := range read {
-			if passes(h.ofStep, *r.full) {
-				found = append(found, h.keep(r, len(found)))
-			}
-		}
-		return !done(), err
+	alike := slices.DeleteFunc(parts[0], func(t core.Tally) bool {
+		return !passes(h.ofRun, historyInventory{TriggerUUID: nullable(t.Trigger), JobType: t.Type, SchedulerJobGroupUUID: groupOf(t.Target)})
 	})
-	return found, err
-}
-
-// keep gives a row that was read as it is remembered, after found others.
-func (h historyQuery) keep(r historyRow, found int) historyRow {
-	if h.bySort {
-		r.key = classes[history].columns[h.sort].value(*r.full)
+	if h.jobs != nil {
+		return a.totalOfJobs(ctx, h, alike)
 	}
-	if !h.newest || found >= h.start+h.limit {
-		r.full = nil
-	}
-	return r
-}
-
-// takesSteps reports whether steps decide about rows or their order.
-func (h historyQuery) takesSteps() bool { return len(h.ofStep) > 0 || h.bySort }
-
-// eachRunPage gives the runs that may have rows, newest first, until visit wants
-// no more.
-func (a *API) eachRunPage(ctx context.Context, h historyQuery, visit func([]core.Run) (bool, error)) error {
-	if run := strings.ToLower(h.exactly("fireInstanceId")); run != "" {
-		r, err := a.eng.Run(ctx, run)
-		if core.Is(err, core.NotFound) || err == nil && r.Dialect != core.ZStack {
-			return nil
+	total := int64(0)
+	for _, t := range alike {
+		if passes(h.ofStep, historyInventory{Success: true}) {
+			total += t.Succeeded
 		}
+		if passes(h.ofStep, historyInventory{}) {
+			total += t.Steps - t.Succeeded
+		}
+	}
+	return int(total), nil
+}
+
+// endOfTime is after every instant that the dialect can show.
+var endOfTime = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// totalOfJobs gives how many rows of the query's jobs runs have, by their plans.
+func (a *API) totalOfJobs(ctx context.Context, h historyQuery, alike []core.Tally) (int, error) {
+	runs := make([]core.Run, len(alike))
+	for i, t := range alike {
+		runs[i] = core.Run{Account: t.Account, Target: t.Target, Plan: t.Plan}
+	}
+	plans, err := a.eng.Outlines(ctx, runs)
+	total := 0
+	for _, t := range alike {
+		total += int(t.Runs) * len(indexesOf(plans[t.Plan], h.jobs))
+	}
+	return total, err
+}
+
+// indexesOf gives the indexes of jobs in an outline, ascending.
+func indexesOf(o core.Outline, jobs []string) []int {
+	var out []int
+	for _, job := range jobs {
+		if i, ok := o[job]; ok {
+			out = append(out, i)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// A scan looks at rows in the order of time, until there are enough or too many.
+type scan struct {
+	*API
+	h       historyQuery
+	until   time.Time
+	found   []historyRow
+	runs    int // that were looked at
+	rows    int
+	stopped string // why there may be more; "" = there is not
+}
+
+func (s *scan) done() bool {
+	enough := s.h.enough()
+	return enough >= 0 && len(s.found) >= enough
+}
+
+func (s *scan) run(ctx context.Context) error {
+	switch {
+	case s.h.none || s.h.limit == 0 && !s.h.count && !s.h.withTotal:
+		return nil
+	case s.h.fires != nil:
+		runs, err := s.fires(ctx)
 		if err != nil {
 			return err
 		}
-		_, err = visit([]core.Run{r})
+		_, err = s.visit(ctx, runs)
 		return err
 	}
-	f := h.filter
-	if enough := h.enough(); enough >= 0 {
+	f := s.h.filter
+	f.Jobs = s.h.jobs
+	if enough := s.h.enough(); enough >= 0 {
 		f.Limit = min(max(enough, 1), runPage)
 	}
 	for {
-		page, err := a.eng.Runs(ctx, f)
+		page, err := s.eng.Runs(ctx, f)
 		if err != nil {
 			return err
 		}
-		if next, err := visit(page.Runs); err != nil || !next || page.Next == "" {
+		s.runs += page.Looked
+		if next, err := s.visit(ctx, page.Runs); err != nil || !next || page.Next == "" {
 			return err
+		}
+		if s.spent() {
+			s.stop(page.Runs)
+			return nil
 		}
 		f.Cursor = page.Next
 	}
 }
 
-// rowsOf gives the rows of a run that pass what runs tell, last step first.
-func (a *API) rowsOf(r *core.Run, h historyQuery) []historyRow {
+// spent reports whether the query may look no further.
+func (s *scan) spent() bool {
+	return s.runs >= maxHistory || s.rows >= maxHistory || time.Now().After(s.until)
+}
+
+// stop notes how far the scan came.
+func (s *scan) stop(runs []core.Run) {
+	how := "older"
+	if s.h.filter.Oldest {
+		how = "newer"
+	}
+	from := ""
+	if len(runs) > 0 {
+		from = " than " + s.stamp(runs[len(runs)-1].Created).Format(stampLayout)
+	}
+	s.stopped = fmt.Sprintf("the query stopped after a look at %d fires and %d history rows: what is %s%s was not looked at; narrow it by schedulerJobGroupUuid, schedulerJobUuid, triggerUuid, fireInstanceId or startTime", s.runs, s.rows, how, from)
+}
+
+// fires reads the runs that fireInstanceId names, in the order asked for.
+func (s *scan) fires(ctx context.Context) ([]core.Run, error) {
+	var runs []core.Run
+	for _, fire := range s.h.fires {
+		r, err := s.eng.Run(ctx, fire)
+		if core.Is(err, core.NotFound) || err == nil && !s.ofWindow(r) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, r)
+	}
+	slices.SortFunc(runs, func(x, y core.Run) int {
+		order := cmp.Compare(historyID(&x, 0), historyID(&y, 0))
+		if !s.h.filter.Oldest {
+			return -order
+		}
+		return order
+	})
+	return runs, nil
+}
+
+func (s *scan) ofWindow(r core.Run) bool {
+	f := s.h.filter
+	return r.Dialect == core.ZStack && !r.Created.Before(f.After) && (f.Before.IsZero() || r.Created.Before(f.Before))
+}
+
+// visit finds the rows of runs that pass, and reports whether it wants more runs.
+func (s *scan) visit(ctx context.Context, runs []core.Run) (bool, error) {
+	plans, err := s.outlines(ctx, runs)
+	if err != nil {
+		return false, err
+	}
+	var unread []historyRow
+	for i := range runs {
+		switch rows := s.rowsOf(&runs[i], s.h, plans[runs[i].Plan]); {
+		case s.h.fruitless(&runs[i]):
+		case s.h.takesSteps():
+			unread = append(unread, rows...)
+		default:
+			s.rows += len(rows)
+			s.found = append(s.found, rows...)
+		}
+		last := i == len(runs)-1
+		if len(unread) >= rowPage || last || s.spent() {
+			if err := s.test(ctx, unread); err != nil {
+				return false, err
+			}
+			unread = nil
+		}
+		if s.done() {
+			return false, nil
+		}
+		if !last && s.spent() {
+			s.stop(runs[:i+1])
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// outlines says where in the plans of runs jobs are, if the query is for some.
+func (s *scan) outlines(ctx context.Context, runs []core.Run) (map[string]core.Outline, error) {
+	if s.h.jobs == nil {
+		return nil, nil
+	}
+	return s.eng.Outlines(ctx, runs)
+}
+
+// test keeps the rows that pass by what their steps say.
+func (s *scan) test(ctx context.Context, rows []historyRow) error {
+	s.rows += len(rows)
+	for len(rows) > 0 && !s.done() {
+		part := rows[:min(rowPage, len(rows))]
+		rows = rows[len(part):]
+		read, err := s.readRows(ctx, part, s.h.results)
+		if err != nil {
+			return err
+		}
+		for _, r := range read {
+			if passes(s.h.ofStep, *r.full) {
+				s.found = append(s.found, s.h.keep(r))
+			}
+		}
+	}
+	return nil
+}
+
+// keep gives a row that was read as it is remembered.
+func (h historyQuery) keep(r historyRow) historyRow {
+	if h.bySort {
+		r.key = classes[history].columns[h.sort].value(*r.full)
+	}
+	r.full = nil
+	return r
+}
+
+// rowsOf gives the rows of a run that pass what runs tell, in the order of time; o
+// is its outline, where the query is for some jobs.
+func (a *API) rowsOf(r *core.Run, h historyQuery, o core.Outline) []historyRow {
 	var rows []historyRow
-	for i := r.Counts.Total - 1; i >= 0; i-- {
+	add := func(i int) {
 		if len(h.ofRun) == 0 || passes(h.ofRun, a.historyOf(r, i)) {
 			rows = append(rows, historyRow{run: r, index: i})
 		}
+	}
+	if h.jobs != nil {
+		for _, i := range indexesOf(o, h.jobs) {
+			add(i)
+		}
+	} else {
+		for i := range r.Counts.Total {
+			add(i)
+		}
+	}
+	if !h.filter.Oldest {
+		slices.Reverse(rows)
 	}
 	return rows
 }
 
 // historyOf gives a row with the run columns only.
 func (a *API) historyOf(r *core.Run, index int) historyInventory {
-	v := historyInventory{
-		ID: historyID(r, index), TriggerUUID: nullable(r.Trigger), JobType: r.Type, StartTime: a.stamp(r.Created), FireInstanceID: r.ID,
+	return historyInventory{
+		ID: historyID(r, index), TriggerUUID: nullable(r.Trigger), SchedulerJobGroupUUID: groupOf(r.Target), JobType: r.Type,
+		StartTime: a.stamp(r.Created), FireInstanceID: r.ID,
 	}
-	if r.Target.Kind == core.GroupTarget {
-		v.SchedulerJobGroupUUID = nullable(r.Target.UUID)
-	}
-	return v
 }
 
-func passes(tests []test, v historyInventory) bool {
-	return !slices.ContainsFunc(tests, func(t test) bool { return !t.holds(v) })
+func groupOf(t core.Target) nullable {
+	if t.Kind != core.GroupTarget {
+		return ""
+	}
+	return nullable(t.UUID)
 }
 
 func historyID(r *core.Run, index int) int64 {
@@ -262,66 +369,36 @@ func historyID(r *core.Run, index int) int64 {
 
 // readRows completes rows by their steps. Rows whose run was forgotten meanwhile
 // are left out.
-func (a *API) readRows(ctx context.Context, rows []historyRow) ([]historyRow, error) {
-	var runs []string
-	for _, r := range rows {
-		if r.full == nil && (len(runs) == 0 || runs[len(runs)-1] != r.run.ID) {
-			runs = append(runs, r.run.ID)
-		}
+func (a *API) readRows(ctx context.Context, rows []historyRow, outputs bool) ([]historyRow, error) {
+	if len(rows) == 0 {
+		return nil, nil
 	}
-	steps, err := a.stepsOf(ctx, runs)
-	if err != nil {
-		return nil, err
+	var of []core.StepsOf
+	for _, r := range rows {
+		if n := len(of); n == 0 || of[n-1].Run != r.run {
+			of = append(of, core.StepsOf{Run: r.run})
+		}
+		last := &of[len(of)-1]
+		last.Steps = append(last.Steps, r.index)
 	}
 	types, err := a.types(ctx)
 	if err != nil {
 		return nil, err
 	}
+	steps, err := a.eng.StepsOf(ctx, of, outputs)
+	if err != nil {
+		return nil, err
+	}
+	flat := slices.Concat(steps...)
 	out := make([]historyRow, 0, len(rows))
-	for _, r := range rows {
-		if r.full == nil {
-			if r.index >= len(steps[r.run.ID]) {
-				continue
-			}
-			v := a.historyOf(r.run, r.index)
-			complete(&v, r.run, steps[r.run.ID][r.index], types)
-			r.full = &v
+	for k, r := range rows {
+		if flat[k].State == "" {
+			continue
 		}
+		v := a.historyOf(r.run, r.index)
+		complete(&v, r.run, flat[k], types)
+		r.full = &v
 		out = append(out, r)
 	}
 	return out, nil
-}
-
-// stepsOf reads the steps of runs, several at a time.
-func (a *API) stepsOf(ctx context.Context, runs []string) (map[string][]core.Step, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var (
-		wg    sync.WaitGroup
-		mu    sync.Mutex
-		out   = make(map[string][]core.Step, len(runs))
-		queue = make(chan string)
-	)
-	for range min(readers, len(runs)) {
-		wg.Go(func() {
-			for run := range queue {
-				steps, err := a.eng.Steps(ctx, run)
-				if err != nil && !core.Is(err, core.NotFound) {
-					cancel(err)
-				}
-				mu.Lock()
-				out[run] = steps
-				mu.Unlock()
-			}
-		})
-	}
-	for _, run := range runs {
-		if ctx.Err() != nil {
-			break
-		}
-		queue <- run
-	}
-	close(queue)
-	wg.Wait()
-	return out, context.Cause(ctx)
 }

@@ -1,21 +1,12 @@
 package zstack
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
 	"math"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/gin-gonic/gin"
-
-	"github.com/takt-dev/takt/internal/core"
-	"github.com/takt-dev/takt/internal/id"
 )
 
 // An input is what one call was given. Its accessors read a field as the type it
@@ -23,77 +14,13 @@ import (
 // request with 400, invalid lets the call fail.
 type input struct {
 	call   string // name of the API
-	job    string // X-Job-UUID, or ""
+	job    string // names the request: the same when it is carried out again
 	path   func(string) string
 	query  url.Values     // of a DELETE; wins over the body
 	fields map[string]any // of the body
 
 	mismatch *fault
 	invalid  *fault
-}
-
-// readBody reads a JSON object; an empty body is an empty object. The server
-// limits the length.
-func readBody(c *gin.Context) (map[string]any, error) {
-	raw, err := io.ReadAll(c.Request.Body)
-	var long *http.MaxBytesError
-	if errors.As(err, &long) {
-		return nil, &fault{http.StatusRequestEntityTooLarge, codeArgument, "the body is longer than " + strconv.FormatInt(long.Limit, 10) + " bytes"}
-	}
-	if err != nil {
-		return nil, badRequest("the body cannot be read: %v", err)
-	}
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil, nil
-	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var body map[string]any
-	if err := d.Decode(&body); err != nil {
-		return nil, badRequest("the body is not a JSON object: %v", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, badRequest("the body is not one JSON object: more follows it")
-	}
-	return body, nil
-}
-
-// object reads a member of a body that must be an object; null and nothing are
-// an empty one.
-func object(body map[string]any, name string) (map[string]any, error) {
-	switch v := body[name].(type) {
-	case nil:
-		return map[string]any{}, nil
-	case map[string]any:
-		return v, nil
-	default:
-		return nil, badRequest("[%s] field is excepted an object, but was [%s].", name, excerpt(textOf(v)))
-	}
-}
-
-// pick finds the call that a request means, and its fields.
-func (e endpoint) pick(body map[string]any) (call, map[string]any, error) {
-	if e.method != http.MethodPut {
-		fields, err := object(body, "params")
-		if err != nil {
-			return call{}, nil, err
-		}
-		if e.method == http.MethodDelete { // documented beside params as well as inside
-			for name, v := range body {
-				if _, inside := fields[name]; !inside && name != "params" {
-					fields[name] = v
-				}
-			}
-		}
-		return e.calls[0], fields, nil
-	}
-	for _, k := range e.calls {
-		if _, ok := body[lowerFirst(k.name)]; ok {
-			fields, err := object(body, lowerFirst(k.name))
-			return k, fields, err
-		}
-	}
-	return call{}, nil, badRequest("the body doesn't contain action mapping to the URL")
 }
 
 // lookup gives a field: text, json.Number, bool, []any, map[string]any or nil.
@@ -162,6 +89,25 @@ func (in *input) mustText(name string) string {
 	return s
 }
 
+// optional is text for a field of an update; nil when it is not given.
+func (in *input) optional(name string) *string {
+	if in.lookup(name) == nil {
+		return nil
+	}
+	s := in.text(name)
+	return &s
+}
+
+// choice reads a text that must be one of a few, as they are spelled; "" when it
+// is not given.
+func (in *input) choice(name string, valid ...string) string {
+	s := in.text(name)
+	if s != "" && !slices.Contains(valid, s) {
+		in.fail(badArgument("valid value for field[%s] of message[API%sMsg] are [%s], but %s found", name, in.call, strings.Join(valid, ", "), excerpt(s)))
+	}
+	return s
+}
+
 func (in *input) mandatory(name string) {
 	in.fail(badArgument("field[%s] of message[API%sMsg] is mandatory, can not be null or empty", name, in.call))
 }
@@ -211,23 +157,40 @@ func (in *input) flag(name string) bool {
 func (in *input) texts(name string) []string {
 	list, ok := in.lookup(name).([]any)
 	if !ok {
-		if s := in.text(name); s != "" {
-			return []string{s}
-		}
-		return nil
+		return in.single(name)
 	}
-	var out []string
-	for _, v := range list {
+	out := make([]string, len(list))
+	for i, v := range list {
 		s, ok := v.(string)
 		if !ok {
 			in.misfit(name, "a list of strings", list)
 			return nil
 		}
-		if s = strings.TrimSpace(s); !slices.Contains(out, s) {
-			out = append(out, s)
-		}
+		out[i] = strings.TrimSpace(s)
 	}
-	return out
+	return distinct(out)
+}
+
+// distinct takes repetitions out of a list, which may be as long as a body.
+func distinct(list []string) []string {
+	seen := make(map[string]bool, len(list))
+	return slices.DeleteFunc(list, func(s string) bool {
+		again := seen[s]
+		seen[s] = true
+		return again
+	})
+}
+
+// single reads a list that came as its only element.
+func (in *input) single(name string) []string {
+	if v, ok := in.lookup(name).(map[string]any); ok {
+		in.misfit(name, "a list of strings", v)
+		return nil
+	}
+	if s := in.text(name); s != "" {
+		return []string{s}
+	}
+	return nil
 }
 
 // mapping reads a map whose values are texts, numbers, booleans or, as JSON,
@@ -269,63 +232,4 @@ func excerpt(s string) string {
 		return string(r[:most]) + "..."
 	}
 	return s
-}
-
-// meta reads what every create call has. tagUuids, systemTags and userTags are
-// accepted and not kept: Takt has no tags.
-func (in *input) meta() core.Meta {
-	m := core.Meta{
-		UUID: in.text("resourceUuid"), Dialect: core.ZStack, Name: in.mustText("name"), Description: in.text("description"),
-	}
-	in.texts("tagUuids")
-	if m.UUID != "" && !id.ValidResource(m.UUID) {
-		in.fail(badArgument("resourceUuid[%s] is not a valid uuid: it must be a uuid of version 1 to 5 in 32 lower-case hexadecimal digits", excerpt(m.UUID)))
-	}
-	return m
-}
-
-// uuid reads a uuid from the path that must name a resource.
-func (in *input) uuid(param, field string) string {
-	u := strings.TrimSpace(in.path(param))
-	in.checkUUID(field, u)
-	return u
-}
-
-func (in *input) checkUUID(field, u string) {
-	if !id.Valid(u) {
-		in.fail(badArgument("field[%s] of message[API%sMsg] is not a valid uuid: [%s]", field, in.call, excerpt(u)))
-	}
-}
-
-// doomed reads the uuid of what a delete call is to delete. ZStack says of a
-// malformed one that the resource is not found; a placeholder that was copied
-// from the documentation gets the text that helps.
-func (in *input) doomed(name func(field, uuid string) ref) string {
-	u := strings.TrimSpace(in.path("uuid"))
-	if !id.Valid(u) && !placeholder(u) {
-		in.fail(name("uuid", excerpt(u)).missing())
-	}
-	in.checkUUID("uuid", u)
-	return u
-}
-
-// placeholder reports whether s is a placeholder such as {uuid} or <uuid>.
-func placeholder(s string) bool { return strings.ContainsAny(s, "{}<>") }
-
-// uuidList reads the uuids of a list field or, in the form of ZStack's older
-// documentation, of the path: [u1,u2].
-func (in *input) uuidList(field string) []string {
-	list := in.texts(field)
-	for _, u := range strings.Split(strings.Trim(in.path("uuids"), "[]"), ",") {
-		if u = strings.Trim(u, " \"'"); u != "" && !slices.Contains(list, u) {
-			list = append(list, u)
-		}
-	}
-	if len(list) == 0 {
-		in.mandatory(field)
-	}
-	for _, u := range list {
-		in.checkUUID(field, u)
-	}
-	return list
 }

@@ -3,7 +3,6 @@ package zstack
 import (
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/schedule"
-	"github.com/takt-dev/takt/pkg/executor"
 )
 
 // The inventories as ZStack's SDKs know them. The order of fields is the
@@ -106,24 +105,6 @@ type historyInventory struct {
 	ResultDump            nullable `json:"resultDump"`
 	Success               bool     `json:"success"`
 	FireInstanceID        string   `json:"fireInstanceId"` // the run's; shared by the jobs of one fire
-}
-
-// jobTypes are the known job types by name; their specs say which parameters are
-// secret.
-type jobTypes map[string]executor.Spec
-
-// shown gives parameters as they may be seen.
-func (types jobTypes) shown(jobType string, parameters map[string]string) map[string]string {
-	out := make(map[string]string, len(parameters))
-	for k, v := range parameters {
-		out[k] = v
-	}
-	for _, p := range types[jobType].Parameters {
-		if p.Secret && out[p.Name] != "" {
-			out[p.Name] = "***"
-		}
-	}
-	return out
 }
 
 func state(enabled bool) string {

@@ -24,30 +24,51 @@ func (a *API) query(n noun, always ...condition) gin.HandlerFunc {
 			a.refuse(c, err)
 			return
 		}
+		if an.warning != "" {
+			c.Header("Warning", `199 takt "`+strings.ReplaceAll(an.warning, `"`, "'")+`"`)
+		}
 		// Queries carry the schema always.
 		writeJSON(c, http.StatusOK, an.encode(true))
 	}
 }
 
-func (a *API) ask(c *gin.Context, n noun, always []condition) (answer, error) {
-	session, err := authorization(c.Request.Header)
-	if err != nil {
-		return answer{}, err
+// parameters checks the header of a GET call and gives its query string.
+func parameters(c *gin.Context) (url.Values, error) {
+	if _, err := authorization(c.Request.Header); err != nil {
+		return nil, err
 	}
 	if err := checkJobUUID(c.GetHeader("X-Job-UUID")); err != nil {
-		return answer{}, err
+		return nil, err
 	}
 	values, err := url.ParseQuery(c.Request.URL.RawQuery)
 	if err != nil {
-		return answer{}, badRequest("the query string cannot be read: %v", err)
+		return nil, badRequest("the query string cannot be read: %v", err)
+	}
+	return values, nil
+}
+
+// reader gives the context of a GET call's caller.
+func (a *API) reader(c *gin.Context) (context.Context, context.CancelFunc, error) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), a.opts.SyncWait)
+	session, err := authorization(c.Request.Header)
+	if err != nil {
+		return ctx, cancel, err
+	}
+	caller, _, err := a.auth.Validate(ctx, session)
+	return core.WithCaller(ctx, caller), cancel, err
+}
+
+func (a *API) ask(c *gin.Context, n noun, always []condition) (answer, error) {
+	values, err := parameters(c)
+	if err != nil {
+		return answer{}, err
 	}
 	q, err := parseQuery(values)
 	if err != nil {
 		return answer{}, err
 	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), a.opts.SyncWait)
+	ctx, cancel, err := a.reader(c)
 	defer cancel()
-	caller, _, err := a.auth.Validate(ctx, session)
 	if err != nil {
 		return answer{}, err
 	}
@@ -61,7 +82,6 @@ func (a *API) ask(c *gin.Context, n noun, always []condition) (answer, error) {
 	if err := classes[n].check(q); err != nil {
 		return answer{}, err
 	}
-	ctx = core.WithCaller(ctx, caller)
 	if n == history {
 		return a.queryHistory(ctx, q)
 	}
@@ -181,6 +201,8 @@ func (a *API) inventories(ctx context.Context, n noun, uuid string) ([]any, erro
 		return a.groups(ctx, uuid)
 	case jobs:
 		return a.jobs(ctx, uuid)
+	case keys:
+		return a.accessKeys(ctx, uuid)
 	default:
 		return a.triggers(ctx, uuid)
 	}

@@ -81,12 +81,17 @@ func parseTime(text string, zone *time.Location) (time.Time, bool) {
 }
 
 // negative operators hold where their positive one does not: on a list, where it
-// holds for no element. Null satisfies neither, as in SQL.
+// holds for no element. Null itself satisfies neither, as in SQL; among the values of
+// several inventories it is as if it were not there.
 var positive = map[operator]operator{notEqual: equal, notAmong: among, notLike: like, isNull: isNotNull}
 
 // holds reports whether an inventory passes the test.
 func (t test) holds(inventory any) bool {
-	return t.holdsAny([]any{t.column.value(inventory)})
+	v := t.column.value(inventory)
+	if v == nil {
+		return t.op == isNull
+	}
+	return t.holdsAny([]any{v})
 }
 
 // holdsAny is holds for the values of several inventories, of which one has to
@@ -107,11 +112,7 @@ func (t test) holdsAny(values []any) bool {
 		op = t.op
 	}
 	match := slices.ContainsFunc(flat, func(v any) bool { return v != nil && t.passes(op, v) })
-	if !negated {
-		return match
-	}
-	single := t.column.kind != listKind && len(flat) == 1
-	return !match && (t.op == isNull || !single || flat[0] != nil)
+	return match != negated
 }
 
 // passes applies a positive operator to a value that is not null.

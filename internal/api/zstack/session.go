@@ -28,16 +28,36 @@ type sessionInventory struct {
 	CreateDate  stamp  `json:"createDate"`
 }
 
-func (a *API) session(s core.Session) sessionInventory {
-	return sessionInventory{s.ID, s.Account, s.Account, "AccountVO", a.stamp(s.Expires), a.stamp(s.Created)}
+// session shows a session of who has it: an account that another one owns is that
+// one's user, to ZStack.
+func (a *API) session(s core.Session, owner string) sessionInventory {
+	inv := sessionInventory{s.ID, owner, s.Account, "AccountVO", a.stamp(s.Expires), a.stamp(s.Created)}
+	if owner != s.Account {
+		inv.UserType = "UserVO"
+	}
+	return inv
+}
+
+// shown reads a session and shows it.
+func (a *API) shown(ctx context.Context, s core.Session) (answer, error) {
+	// The session counts, and not what the request is signed with.
+	caller, _, err := a.auth.Validate(unsigned(ctx), s.ID)
+	if err != nil {
+		return answer{}, err
+	}
+	return one(sessionClass, a.session(s, caller.Owner)), nil
 }
 
 // authorization reads the session from the header. What has no session at all is
-// refused at once, with 400: ZStack knows no 401.
+// refused at once, with 400: ZStack knows no 401. A signed request has "" for a
+// session; its signature has been read by then (signature.go).
 func authorization(h http.Header) (string, error) {
-	v := h.Get("Authorization")
+	v := strings.TrimSpace(h.Get("Authorization"))
 	if v == "" {
 		return "", &fault{http.StatusBadRequest, codeSession, "missing header 'Authorization'"}
+	}
+	if strings.HasPrefix(v, signedScheme) {
+		return "", nil
 	}
 	session, ok := strings.CutPrefix(v, "OAuth")
 	if !ok {
@@ -77,32 +97,46 @@ func (a *API) login(actions ...string) gin.HandlerFunc {
 			return
 		}
 		s, err := a.auth.Login(c.Request.Context(), name, auth.Digest(password), c.ClientIP())
-		if err != nil {
-			a.refuse(c, loginFault(err))
-			return
-		}
-		a.write(c, one(sessionClass, a.session(s)))
+		a.signedIn(c, s, err)
 	}
 }
 
-// loginByUser serves LogInByUser. Users below accounts are not kept, so no
-// combination is right.
+// signedIn answers a sign-in.
+func (a *API) signedIn(c *gin.Context, s core.Session, err error) {
+	if err != nil {
+		a.refuse(c, loginFault(err))
+		return
+	}
+	an, err := a.shown(c.Request.Context(), s)
+	if err != nil {
+		a.refuse(c, err)
+		return
+	}
+	a.write(c, an)
+}
+
+// loginByUser serves LogInByUser. A user of an account is, to Takt, an account
+// that belongs to it.
 func (a *API) loginByUser(c *gin.Context) {
 	in, err := signInInput(c, "logInByUser")
 	if err != nil {
 		a.refuse(c, err)
 		return
 	}
-	if in.text("accountName") == "" && in.text("accountUuid") == "" {
-		in.mandatory("accountName")
+	owner := in.text("accountUuid")
+	if owner == "" {
+		owner = in.mustText("accountName")
 	}
-	in.mustText("userName")
-	in.mustText("password")
+	user, password := in.mustText("userName"), in.mustText("password")
 	if err := in.fault(); err != nil {
 		a.refuse(c, err)
 		return
 	}
-	a.refuse(c, failed(codeLogin, "wrong account or username or password"))
+	s, err := a.auth.LoginUser(c.Request.Context(), owner, user, auth.Digest(password), c.ClientIP())
+	if core.Is(err, core.Unauthenticated) {
+		err = failed(codeLogin, "wrong account or username or password")
+	}
+	a.signedIn(c, s, err)
 }
 
 func signInInput(c *gin.Context, actions ...string) (*input, error) {
@@ -156,7 +190,7 @@ func (a *API) logout(c *gin.Context) {
 // validateSession serves ValidateSession. Its body holds booleans only: the Go
 // SDK reads it into a map of them.
 func (a *API) validateSession(c *gin.Context) {
-	_, _, err := a.auth.Validate(c.Request.Context(), c.Param("uuid"))
+	_, _, err := a.auth.Validate(unsigned(c.Request.Context()), c.Param("uuid"))
 	if err != nil && !core.Is(err, core.Unauthenticated) {
 		a.refuse(c, err)
 		return
@@ -166,8 +200,9 @@ func (a *API) validateSession(c *gin.Context) {
 
 const renewSession = "RenewSession"
 
-// holdsSession reports whether a call's result holds a session.
-func holdsSession(call string) bool { return call == renewSession }
+// holdsSession reports whether a call's result holds a session, or a secret as
+// good as one.
+func holdsSession(call string) bool { return call == renewSession || call == createAccessKey }
 
 // renewSession serves RenewSession. Its result holds the session itself, so it
 // can be fetched once only.
@@ -183,7 +218,7 @@ func (a *API) renewSession(in *input) operation {
 		if err != nil {
 			return answer{}, err
 		}
-		return one(sessionClass, a.session(s)), nil
+		return a.shown(ctx, s)
 	}
 }
 

@@ -1,9 +1,11 @@
 package zstack
 
 import (
+	"cmp"
 	"math"
 	"time"
 
+	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/schedule"
 )
 
@@ -30,9 +32,10 @@ type timing struct {
 	call     string
 	kind     string
 	cron     string
-	interval *int64 // seconds
-	repeat   *int64 // runs in all; 0 = for ever. The Java SDK always sends it, for cron too
-	start    *int64 // seconds since 1970; 0 = now
+	dialect  schedule.Dialect // of cron; "" = Quartz
+	interval *int64           // seconds
+	repeat   *int64           // runs in all; 0 = for ever. The Java SDK always sends it, for cron too
+	start    *int64           // seconds since 1970; 0 = now
 	stop     *int64
 }
 
@@ -45,9 +48,72 @@ func readTiming(in *input) timing {
 		return &n
 	}
 	return timing{
-		call: in.call, kind: in.mustText("schedulerType"), cron: in.text("cron"), interval: number("schedulerInterval"),
+		call: in.call, kind: in.text("schedulerType"), cron: in.text("cron"), interval: number("schedulerInterval"),
 		repeat: number("repeatCount"), start: number("startTime"), stop: number("stopTime"),
 	}
+}
+
+// given reports whether a request says anything about when to fire.
+func (w timing) given() bool {
+	return w.kind != "" || w.cron != "" || w.interval != nil || w.repeat != nil || w.start != nil || w.stop != nil
+}
+
+// revise gives the schedule of a trigger after an update, in which what was not
+// given is as it was. A schedule of the other kind begins afresh.
+func (w timing) revise(t core.Trigger, now time.Time, zone string) (schedule.Spec, error) {
+	old := t.Schedule
+	if w.kind == "" && w.cron != "" && old.Kind == schedule.Simple {
+		return old, badArgument("cron belongs to a cron scheduler; set schedulerType to cron to make this trigger one")
+	}
+	if w.kind != "" && schedule.Kind(w.kind) != old.Kind {
+		return w.spec(now, zone)
+	}
+	spec, err := w.completed(t).spec(now, old.Zone)
+	if err != nil {
+		return spec, err
+	}
+	spec.Gap, spec.Overlap = old.Gap, old.Overlap
+	// ZStack counts whole seconds. An instant that is the same to it is the same.
+	spec.Start, spec.End = sameSecond(spec.Start, old.Start), sameSecond(spec.End, old.End)
+	return spec, nil
+}
+
+// completed fills in what a trigger of the same kind has.
+func (w timing) completed(t core.Trigger) timing {
+	old := t.Schedule
+	w.kind = string(old.Kind)
+	if w.cron == "" {
+		w.cron, w.dialect = old.Expression, old.Dialect // another API may have made it
+	}
+	if w.start == nil && t.Floating {
+		w.start = new(int64) // it still begins with its first target
+	}
+	w.start, w.stop = cmp.Or(w.start, unixSeconds(old.Start)), cmp.Or(w.stop, unixSeconds(old.End))
+	if old.Kind != schedule.Simple {
+		return w
+	}
+	repeat, interval := int64(old.Repeat), int64(old.Interval/time.Second)
+	// One that fires once may have an interval that nobody gave.
+	if made := repeat == 1 && interval == 1; w.interval == nil && !made {
+		w.interval = &interval
+	}
+	w.repeat = cmp.Or(w.repeat, &repeat)
+	return w
+}
+
+func unixSeconds(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	seconds := t.Unix()
+	return &seconds
+}
+
+func sameSecond(given, old time.Time) time.Time {
+	if given.Unix() == old.Unix() {
+		return old
+	}
+	return given
 }
 
 // spec checks the timing as ZStack does, in its words, and turns it into a
@@ -162,7 +228,7 @@ func checkDuration(spec schedule.Spec, now time.Time) error {
 }
 
 func (w timing) cronSpec(spec schedule.Spec) (schedule.Spec, error) {
-	spec.Kind, spec.Dialect, spec.Expression = schedule.Cron, schedule.Quartz, w.cron
+	spec.Kind, spec.Dialect, spec.Expression = schedule.Cron, cmp.Or(w.dialect, schedule.Quartz), w.cron
 	switch {
 	case w.cron == "":
 		return spec, badArgument("cron must be set when use cron scheduler")

@@ -8,11 +8,12 @@
 //	query     GET                answered at once: 200 or 503
 //	mutation  POST, PUT, DELETE  the asynchronous protocol
 //
-// A mutation with X-Job-UUID (the SDKs always send it) gets a receipt, is
-// carried out, and is answered with 202 and the receipt's location, where any
-// replica then answers 202 (not done), 200 (done) or 503 (failed). All business
-// errors, a wrong session too, come through the receipt. A mutation without the
-// header (curl, Go SDK) is answered directly, unless it takes longer than
+// A mutation with X-Job-UUID (the Java SDK always sends it) or X-Web-Hook gets a
+// receipt that holds it, is carried out, and is answered with 202 and the receipt's
+// location, where any replica then answers 202 (not done), 200 (done) or 503
+// (failed). All business errors, a wrong session too, come through the receipt.
+// Should the process die, another replica carries it out (Run). A mutation without
+// these headers (curl, Go SDK) is answered directly, unless it takes longer than
 // Options.SyncWait: then it becomes a 202 as well.
 //
 // A request goes through three readings, each with errors of its own:
@@ -38,6 +39,7 @@ import (
 	"github.com/takt-dev/takt/internal/auth"
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/engine"
+	"github.com/takt-dev/takt/internal/safehttp"
 )
 
 // Sessions signs accounts in and out. Package auth implements it; the errors are
@@ -47,6 +49,8 @@ type Sessions interface {
 	Validate(ctx context.Context, text string) (core.Caller, core.Session, error)
 	Logout(ctx context.Context, text string) error
 	Renew(ctx context.Context, text string, life time.Duration) (core.Session, error)
+	LoginUser(ctx context.Context, owner, name string, password auth.Digest, remote string) (core.Session, error)
+	AccessKeys
 }
 
 var _ Sessions = (*auth.Authority)(nil)
@@ -65,7 +69,11 @@ type Options struct {
 	SyncWait time.Duration
 	// Timeout is how long a mutation may take in all; 0 = 30 min, as ZStack has it.
 	Timeout time.Duration
-	Log     *slog.Logger // nil = slog.Default()
+	// Hooks calls web hooks; nil = one that reaches public addresses only.
+	Hooks *safehttp.Client
+	Log   *slog.Logger // nil = slog.Default()
+	// Now is the clock that the dates of signed requests are held to; nil = time.Now.
+	Now func() time.Time
 }
 
 // An API serves the dialect. It is safe for concurrent use.
@@ -75,6 +83,10 @@ type API struct {
 	opts Options
 	log  *slog.Logger
 	busy sync.WaitGroup // operations under way
+
+	calls map[string]call // of the mutations, by name
+	hooks *safehttp.Client
+	due   chan struct{} // a receipt can be taken
 }
 
 // New makes an API on an engine and the sessions of its accounts.
@@ -82,10 +94,19 @@ func New(eng *engine.Engine, sessions Sessions, opts Options) *API {
 	if opts.Zone == nil {
 		opts.Zone = time.UTC
 	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	sessions = identities{sessions}
 	opts.ReceiptLife = cmp.Or(opts.ReceiptLife, 3*time.Hour)
 	opts.SyncWait = cmp.Or(opts.SyncWait, 8*time.Second)
 	opts.Timeout = cmp.Or(opts.Timeout, 30*time.Minute)
-	return &API{eng: eng, auth: sessions, opts: opts, log: cmp.Or(opts.Log, slog.Default())}
+	a := &API{eng: eng, auth: sessions, opts: opts, log: cmp.Or(opts.Log, slog.Default()), hooks: opts.Hooks, due: make(chan struct{}, 1)}
+	if a.hooks == nil {
+		a.hooks = safehttp.New(safehttp.Policy{Setting: HookSetting})
+	}
+	a.calls = callsByName(a.owned(a.mutations()))
+	return a
 }
 
 // Wait returns when every operation has ended and its receipt is closed. Call it
@@ -100,6 +121,8 @@ func (a *API) Mount(r gin.IRouter) {
 	r.DELETE("/accounts/sessions/:uuid", a.logout)
 	get(r, "/accounts/sessions/:uuid/valid", a.validateSession)
 
+	open := r
+	r = r.Group("", a.signed) // what follows may be signed instead of having a session
 	for _, e := range a.mutations() {
 		r.Handle(e.method, e.path, a.mutation(e))
 	}
@@ -107,14 +130,19 @@ func (a *API) Mount(r gin.IRouter) {
 	get(r, "/scheduler/jobgroups", a.query(groups))
 	get(r, "/scheduler/jobgroups/:uuid", a.query(groups))
 	get(r, "/scheduler/jobs", a.query(jobs))
-	get(r, "/scheduler/jobs/candidates", a.query(jobs, condition{field: "triggersUuid", op: isNull}))
+	get(r, "/scheduler/jobs/candidates", a.candidates)
 	get(r, "/scheduler/jobs/:uuid", a.query(jobs))
 	get(r, "/scheduler/triggers", a.query(triggers))
 	get(r, "/scheduler/triggers/:uuid", a.query(triggers))
 	get(r, "/scheduler/job/history", a.query(history))
+	get(r, "/scheduler/report", a.report)
 
+	get(r, "/accesskeys", a.query(keys))
+	get(r, "/accesskeys/:uuid", a.query(keys))
+
+	r = open
 	get(r, "/api-jobs/:uuid", a.poll)
-	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete} {
+	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions} {
 		r.Handle(method, "/api-jobs/:uuid", a.pollOnly)
 	}
 }
@@ -153,10 +181,13 @@ func (a *API) mutations() []endpoint {
 	}
 	return []endpoint{
 		at(http.MethodPut, "/accounts/sessions/:uuid/renew", renewSession, a.renewSession),
+		at(http.MethodPost, "/accesskeys", createAccessKey, a.createAccessKey),
+		at(http.MethodDelete, "/accesskeys/:uuid", "DeleteAccessKey", a.deleteAccessKey),
+		at(http.MethodPut, "/accesskeys/:uuid/actions", "ChangeAccessKeyState", a.changeAccessKeyState),
 
 		at(http.MethodPost, "/scheduler/jobgroups", "CreateSchedulerJobGroup", a.createGroup),
 		at(http.MethodDelete, "/scheduler/jobgroups/:uuid", "DeleteSchedulerJobGroup", a.deleteGroup),
-		{http.MethodPut, "/scheduler/jobgroups/:uuid/actions", nil},
+		at(http.MethodPut, "/scheduler/jobgroups/:uuid/actions", "UpdateSchedulerJobGroup", a.updateGroup),
 		at(http.MethodPost, members, "AddSchedulerJobsToSchedulerJobGroup", a.addJobs),
 		at(http.MethodPost, members+"/:uuids", "AddSchedulerJobsToSchedulerJobGroup", a.addJobs),
 		at(http.MethodDelete, members, "RemoveSchedulerJobsFromSchedulerJobGroup", a.removeJobs),
@@ -166,12 +197,15 @@ func (a *API) mutations() []endpoint {
 
 		at(http.MethodPost, "/scheduler/jobs", "CreateSchedulerJob", a.createJob),
 		at(http.MethodDelete, "/scheduler/jobs/:uuid", "DeleteSchedulerJob", a.deleteJob),
-		{http.MethodPut, "/scheduler/jobs/:uuid/actions", nil},
+		at(http.MethodPut, "/scheduler/jobs/:uuid/actions", "UpdateSchedulerJob", a.updateJob),
+		at(http.MethodPut, "/schedulers/:uuid", "ChangeSchedulerState", a.changeState),
 		at(http.MethodPost, "/scheduler/jobs/:uuid"+ties, "AddSchedulerJobToSchedulerTrigger", a.bindJob),
 		at(http.MethodDelete, "/scheduler/jobs/:uuid"+ties, "RemoveSchedulerJobFromSchedulerTrigger", a.unbindJob),
 
 		at(http.MethodPost, "/scheduler/triggers", "CreateSchedulerTrigger", a.createTrigger),
 		at(http.MethodDelete, "/scheduler/triggers/:uuid", "DeleteSchedulerTrigger", a.deleteTrigger),
-		at(http.MethodPut, "/scheduler/triggers/:uuid/actions", "RunSchedulerTrigger", a.runTrigger),
+		{http.MethodPut, "/scheduler/triggers/:uuid/actions", []call{
+			{"UpdateSchedulerTrigger", a.updateTrigger}, {"RunSchedulerTrigger", a.runTrigger},
+		}},
 	}
 }

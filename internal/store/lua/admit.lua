@@ -5,9 +5,10 @@
 --   6 steps in all, 7 plan hash, 8 meta JSON, 9 random part of fences,
 --   10 trigger or '', 11 run timeout in ms or 0, 12 backlog limit,
 --   13 ms to remember the decision, 14 retention of the ended run in ms,
---   15 number k of routes, then k times job, queue, wait reason.
--- Returns {word, run id, reason, {dispatch id, queue, ...}, {worker, dispatch id, ...} to
---   stop, {runs to expand}, creation stamp of a run that was made, now}; word is
+--   15 number g of stretches of steps that go one way, then g times steps, queue, wait
+--   reason, then with policy j the job of each of these steps.
+-- Returns {word, run id, reason, {numbers of steps that were skipped}, {worker, dispatch
+--   id, ...} to stop, {runs to expand}, creation stamp of a run that was made, now}; word is
 --   started | buffered | skipped; noplan: store the plan and ask again;
 --   busy: the backlog is full, nothing was changed; a repeated request
 --   returns the stored decision with the word prefixed by "again-", or, when that
@@ -27,33 +28,38 @@ if there[1] then return {'again-started', run, '', {}, {}, {}} end
 if redis.call('ZCARD', R .. ':sent') + redis.call('ZCARD', R .. ':parked') >= tonumber(ARGV[12]) then
   return {'busy', '', '', {}, {}, {}}
 end
-local plan = R .. ':plan:' .. ARGV[7]
-if redis.call('HLEN', plan) ~= n + 1 then return {'noplan', '', '', {}, {}, {}} end
 
 local act, buf = R .. ':act:' .. target, R .. ':buf:' .. target
-local active, word, reason = redis.call('ZCARD', act), 'started', ''
-if active > 0 then
-  local waiting = redis.call('ZCARD', buf)
+local word, reason = 'started', ''
+if policy ~= 'a' and policy ~= 'j' and redis.call('ZCARD', act) > 0 then
   if policy == 's' then
     word, reason = 'skipped', 'an earlier run of the target has not ended (overlap skip)'
-  elseif policy == '1' and waiting >= 1 then
+  elseif policy == '1' and redis.call('ZCARD', buf) >= 1 then
     word, reason = 'skipped', 'a run is waiting already (overlap buffer_one)'
-  elseif policy == 'b' and waiting >= tonumber(ARGV[5]) then
+  elseif policy == 'b' and redis.call('ZCARD', buf) >= tonumber(ARGV[5]) then
     word, reason = 'skipped', 'the buffer is full (overlap buffer_all, limit ' .. ARGV[5] .. ')'
-  elseif policy == '1' or policy == 'b' or policy == 'o' then
+  else
     word, reason = 'buffered', 'waits for an earlier run of the target to end'
   end
 end
-local out, told = {}, {}
 if word == 'skipped' then
   redis.call('SET', reqkey, word .. '||' .. reason, 'PX', ARGV[13])
-  return {word, '', reason, out, told, STARTED}
+  return {word, '', reason, {}, {}, {}}
+end
+
+-- A plan that a run was admitted with is whole. Others may be in the making.
+local plan = R .. ':plan:' .. ARGV[7]
+if redis.call('HINCRBY', plan, 'refs', 1) == 1 then
+  local stored = redis.call('HLEN', plan) - 1
+  if stored ~= n then
+    if stored == 0 then redis.call('DEL', plan) else redis.call('HINCRBY', plan, 'refs', -1) end
+    return {'noplan', '', '', {}, {}, {}}
+  end
 end
 
 local stamp = math.max(NOW, (tonumber(redis.call('GET', R .. ':last')) or 0) + 1)
 redis.call('SET', R .. ':last', whole(stamp))
 redis.call('SET', reqkey, word .. '|' .. run .. '|' .. reason, 'PX', ARGV[13])
-redis.call('HINCRBY', plan, 'refs', 1)
 local at = whole(stamp)
 local fields = {'m', ARGV[8], 'st', 'p', 'cr', at, 'n', ARGV[6],
   'pl', ARGV[7], 'tg', target, 'pol', policy, 'ret', ARGV[14]}
@@ -69,6 +75,7 @@ if ARGV[11] ~= '0' then
   redis.call('ZADD', R .. ':timers', deadline, 'deadline|' .. run)
 end
 if word == 'buffered' then
+  local told = {}
   redis.call('HSET', runkey(run), 'cur', '0', 'why', reason, unpack(fields))
   if policy == 'o' then
     for _, other in ipairs(redis.call('ZRANGE', buf, 0, -1)) do
@@ -81,9 +88,9 @@ if word == 'buffered' then
   else
     redis.call('ZADD', buf, stamp, run)
   end
-  return {word, run, reason, out, told, STARTED, stamp, NOW}
+  return {word, run, reason, {}, told, STARTED, stamp, NOW}
 end
 redis.call('ZADD', act, at, run)
 fields[#fields + 1], fields[#fields + 2] = 'go', '1'
-expand(run, policy, target, n, 0, tonumber(ARGV[15]), 16, ARGV[9], fields, out)
-return {word, run, reason, out, told, STARTED, stamp, NOW}
+local skipped = expand(run, policy, target, n, 0, 15, ARGV[9], fields)
+return {word, run, reason, skipped, {}, STARTED, stamp, NOW}

@@ -1,5 +1,6 @@
 -- Claims jobs for a group: all of this partition's, or none. The claim holds
--- once the group lists the job; until then the outbox entry undoes it.
+-- once the group lists the job; until then the outbox entry undoes it. was:<job>
+-- keeps the groups that ever claimed it, for its history: the latest 64 of them.
 -- KEYS[1] partition root
 -- ARGV 1 group, then the jobs
 -- Returns {'ok'}, {'missing', job} or {'taken', job, group}.
@@ -11,5 +12,9 @@ end
 for k = 2, #ARGV do
   redis.call('HSET', R .. ':jobgroup', ARGV[k], ARGV[1])
   redis.call('ZADD', R .. ':outbox', NOW, 'member|' .. ARGV[1] .. '|' .. ARGV[k])
+  local was = R .. ':was:' .. ARGV[k]
+  redis.call('ZADD', was, NOW, ARGV[1])
+  redis.call('ZREMRANGEBYRANK', was, 0, -65)
+  redis.call('PERSIST', was) -- it was a deleted job's, perhaps
 end
 return {'ok'}

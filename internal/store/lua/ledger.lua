@@ -1,8 +1,14 @@
 -- Prelude of the trigger scripts. The keys of a trigger partition are:
 --   <root>:trigger      hash, one row per trigger
---   <root>:next         zset of triggers by their next slot in ms
+--   <root>:next         hash trigger -> "<revision>.<ms>", the entry of its next slot
 --   <root>:led:<uuid>   zset of a trigger's ledger entries by their first slot
 --   <root>:row:<uuid>   hash of these entries
+--   <root>:open         hash trigger -> ",<entry>|<published>" for each slot of it, oldest
+--                       first, that was published, is not decided and has no row.
+--                       A row follows from that; the slots that do not fit have theirs
+--   <root>:early        hash trigger -> entry: its next slot, where that was decided
+--                       before its publisher advanced. Whatever moves the next slot or
+--                       raises the revision takes the note out
 --   <root>:day:<uuid>   hash of counters "<UTC day number>.<decision>"
 --   <root>:undecided    zset of "<uuid>/<entry>" by the time they came into the ledger, by
 --                       Redis' clock: the publisher's may be wrong
@@ -12,11 +18,11 @@
 -- An entry is revision|manual|from|to|count|published|decided|decision|runs|only|reason,
 -- times in ms, runs and only as comma lists.
 local LED, ROW = R .. ':led:', R .. ':row:'
+local OPEN, EARLY = R .. ':open', R .. ':early'
 
-local function set_next(uuid, ms)
-  if ms == '' then redis.call('ZREM', R .. ':next', uuid)
-  else redis.call('ZADD', R .. ':next', ms, uuid) end
-end
+-- Writes a whole number. Lua's own conversion costs as much as a command.
+local function whole(n) return string.format('%d', n) end
+local NOW_TEXT = whole(NOW)
 
 -- Notes that a trigger was edited, for a process that misses the doorbell. Scores only
 -- rise, so that a reader has seen all up to the highest it was given.
@@ -37,6 +43,39 @@ end
 local function get_entry(uuid, id)
   local row = redis.call('HGET', ROW .. uuid, id)
   return row and parse_entry(row)
+end
+
+-- The row of a slot that was published at an instant and not decided.
+local function open_row(rev, slot, published)
+  return rev .. '|0|' .. slot .. '|' .. slot .. '|1|' .. published .. '|0||||'
+end
+
+-- Gives the row that an open slot would have, where it has none. list is the
+-- trigger's, or nil to read it.
+local function get_open(uuid, id, list)
+  list = list or redis.call('HGET', OPEN, uuid)
+  local _, from = string.find(list or '', ',' .. id .. '|', 1, true)
+  if not from then return nil end
+  local rev, slot = string.match(id, '^(%d+)%.(%d+)$')
+  return open_row(rev, slot, string.match(list, '^%d+', from + 1))
+end
+
+-- Takes an open slot out of the list. Returns whether it was there.
+local function take_open(uuid, id)
+  local list = redis.call('HGET', OPEN, uuid)
+  local from, bar = string.find(list or '', ',' .. id .. '|', 1, true)
+  if not from then return false end
+  list = string.sub(list, 1, from - 1) .. string.sub(list, string.find(list, ',', bar, true) or #list + 1)
+  if list == '' then redis.call('HDEL', OPEN, uuid) else redis.call('HSET', OPEN, uuid, list) end
+  return true
+end
+
+-- Whether an open slot without a row lies between two instants.
+local function open_between(uuid, from, to)
+  for slot in string.gmatch(redis.call('HGET', OPEN, uuid) or '', '%.(%d+)|') do
+    if tonumber(slot) > tonumber(from) and tonumber(slot) < tonumber(to) then return true end
+  end
+  return false
 end
 
 -- Whether an entry of the schedule covers an instant: the slot's own, or one that slots
@@ -78,35 +117,49 @@ local function merge_back(uuid, id, e)
   local prev = redis.call('ZREVRANGEBYSCORE', LED .. uuid, '(' .. e.from, '-inf', 'LIMIT', 0, 1)[1]
   local p = prev and get_entry(uuid, prev)
   if not p or p.decision ~= e.decision or p.reason ~= e.reason or p.rev ~= e.rev or p.manual ~= e.manual then return end
+  if open_between(uuid, p.from, e.from) then return end
   p.to, p.count, p.dec = e.to, tonumber(p.count) + tonumber(e.count), e.dec
   drop_entry(uuid, id)
   save_entry(uuid, prev, p)
 end
 
--- What put_entry has added to the undecided ones, score and member in turn.
+-- Whether a slot of a trigger's present revision is the next one or still to come:
+-- 0 or above; below 0 for all others.
+local function ahead(uuid, rev, slot)
+  local its, ms = string.match(redis.call('HGET', R .. ':next', uuid) or '', '^(%d+)%.(%d+)$')
+  return its == rev and tonumber(slot) - tonumber(ms) or -1
+end
+
+-- What note_undecided has noted, score and member in turn.
 local undecided = {}
 
--- Writes what put_entry has left to write; every caller of it has to.
+-- Writes what note_undecided has left to write; who calls that, or add_entry, has to
+-- call this in the end.
 local function settle_entries()
   if #undecided > 0 then redis.call('ZADD', R .. ':undecided', unpack(undecided)) end
   undecided = {}
 end
 
--- Adds the entry ARGV[at..at+2]: id, from, row. A slot that is covered already (a
--- fire was decided, and perhaps merged, before its publisher advanced) stays as it
--- is.
-local function put_entry(uuid, at)
-  local id, from, row = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+local function note_undecided(uuid, id)
+  undecided[#undecided + 1], undecided[#undecided + 2] = NOW_TEXT, uuid .. '/' .. id
+  if #undecided >= 1000 then settle_entries() end -- the stack bounds what unpack gives
+end
+
+-- Adds an entry with its row. A slot that is covered already (a fire was decided, and
+-- perhaps merged, before its publisher advanced) stays as it is.
+local function add_entry(uuid, id, from, row)
   local rev, manual, decision = string.match(row, '^(%d+)|(%d)|%d+|%d+|%d+|%d+|%d+|(%a*)|')
   if manual == '0' and covering(uuid, rev, from) then return end
   if redis.call('HSETNX', ROW .. uuid, id, row) == 0 then return end
   redis.call('ZADD', LED .. uuid, from, id)
   if decision == '' then
-    undecided[#undecided + 1], undecided[#undecided + 2] = string.format('%d', NOW), uuid .. '/' .. id
-    if #undecided >= 1000 then settle_entries() end -- the stack bounds what unpack gives
+    note_undecided(uuid, id)
   else
     local e = parse_entry(row)
     count_day(uuid, e.from, e.decision, e.count)
     merge_back(uuid, id, e)
   end
 end
+
+-- Adds the entry ARGV[at..at+2]: id, from, row.
+local function put_entry(uuid, at) add_entry(uuid, ARGV[at], ARGV[at + 1], ARGV[at + 2]) end

@@ -179,46 +179,53 @@ local function write_rows(run, g)
   if #g.writes > 0 then redis.call('HSET', runkey(run), unpack(g.writes)) end
 end
 
--- Makes the steps [from, from+#routes/3) of a run of n steps. routes holds job, queue
--- and wait reason per step, from ARGV[at] on; fields are more fields of the run to
--- write, and values. Appends dispatches to out.
-local function expand(run, policy, target, n, from, count, at, random, fields, out)
-  local rows, sent, parked = fields, {}, {}
-  for k = 0, count - 1 do
-    local i, job, q = whole(from + k), ARGV[at + 3 * k], ARGV[at + 3 * k + 1]
-    local busy = policy == 'j' and R .. ':busy:' .. target
-    if busy and redis.call('HEXISTS', busy, job) == 1 then
-      local s = new_step()
-      s.txt = 'the last job is not completed. skip this job'
-      end_step(run, i, s, 'k')
-    else
-      if busy then
-        redis.call('HSET', busy, job, run .. ':' .. i)
-        rows[#rows + 1], rows[#rows + 2] = 'j' .. i, job
-      end
-      rows[#rows + 1] = 's' .. i
-      if q == '' then
-        rows[#rows + 1] = 'w|1|' .. random .. '|0|0|0|||0|0|0|' .. ARGV[at + 3 * k + 2]
-        parked[#parked + 1], parked[#parked + 2] = NOW_TEXT, run .. ':' .. i
+-- Makes the steps of a run of n steps from the one numbered from on. ARGV[at] is the
+-- number g of stretches of steps that go one way, then g times steps, queue, wait
+-- reason, and under overlap skip_steps the job of each step. fields are more fields of
+-- the run to write, and values. Returns the numbers of the steps that were skipped; all
+-- others with a queue are dispatched with the fence 1 and this random part.
+local function expand(run, policy, target, n, from, at, random, fields)
+  local rows, sent, parked, skipped = fields, {}, {}, {}
+  local r, s, cur, ways = #rows, 0, from, at + 3 * ARGV[at]
+  local busy = policy == 'j' and R .. ':busy:' .. target
+  local before, after = run .. ':', ':1-' .. random
+  for way = at + 1, ways, 3 do
+    local q = ARGV[way + 1]
+    local row = q ~= '' and 'd|1|' .. random .. '|0|0|0|' .. q .. '||0|0|0|'
+      or 'w|1|' .. random .. '|0|0|0|||0|0|0|' .. ARGV[way + 2]
+    for k = cur, cur + ARGV[way] - 1 do
+      local i = whole(k)
+      local job = busy and ARGV[ways + 1 + k - from]
+      if busy and redis.call('HEXISTS', busy, job) == 1 then
+        local step = new_step()
+        step.txt = 'the last job is not completed. skip this job'
+        end_step(run, i, step, 'k')
+        skipped[#skipped + 1] = k
       else
-        rows[#rows + 1] = 'd|1|' .. random .. '|0|0|0|' .. q .. '||0|0|0|'
-        local id = run .. ':' .. i .. ':1-' .. random
-        sent[#sent + 1], sent[#sent + 2] = NOW_TEXT, id
-        out[#out + 1], out[#out + 2] = id, q
+        if busy then
+          redis.call('HSET', busy, job, before .. i)
+          rows[r + 1], rows[r + 2], r = 'j' .. i, job, r + 2
+        end
+        rows[r + 1], rows[r + 2], r = 's' .. i, row, r + 2
+        if q ~= '' then
+          sent[s + 1], sent[s + 2], s = NOW_TEXT, before .. i .. after, s + 2
+        else
+          parked[#parked + 1], parked[#parked + 2] = NOW_TEXT, before .. i
+        end
       end
     end
+    cur = cur + ARGV[way]
   end
-  local cur = from + count
-  rows[#rows + 1], rows[#rows + 2] = 'cur', whole(cur)
+  rows[r + 1], rows[r + 2] = 'cur', whole(cur)
   redis.call('HSET', runkey(run), unpack(rows))
-  if #sent > 0 then redis.call('ZADD', R .. ':sent', unpack(sent)) end
+  if s > 0 then redis.call('ZADD', R .. ':sent', unpack(sent)) end
   if #parked > 0 then redis.call('ZADD', R .. ':parked', unpack(parked)) end
   if cur < n then
     redis.call('ZADD', R .. ':outbox', NOW_TEXT, 'expand|' .. run)
-    return ''
+  elseif s + #parked == 0 then
+    settle_run(run) -- all may have been skipped, now or before
   end
-  if #sent + #parked > 0 then return '' end
-  return settle_run(run) -- all may have been skipped, now or before
+  return skipped
 end
 
 -- Asks a run to stop: what has not begun is canceled at once (at most 500

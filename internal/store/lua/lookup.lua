@@ -6,15 +6,14 @@
 --   publisher has not advanced yet); decided; or unknown: no such slot.
 local row = redis.call('HGET', R .. ':trigger', ARGV[1])
 if not row then return {'unknown', '', '', NOW} end
-local entry = redis.call('HGET', R .. ':row:' .. ARGV[1], ARGV[2])
+local entry = redis.call('HGET', ROW .. ARGV[1], ARGV[2])
 if entry then
   local decision = string.match(entry, '^%d+|%d|%d+|%d+|%d+|%d+|%d+|(%a*)|')
   return {decision == '' and 'open' or 'decided', row, entry, NOW}
 end
+entry = get_open(ARGV[1], ARGV[2])
+if entry then return {'open', row, entry, NOW} end
 -- Skipped and missed slots may lie within an earlier entry.
 if covering(ARGV[1], ARGV[3], ARGV[4]) then return {'decided', row, '', NOW} end
-local scheduled = string.match(ARGV[2], '^%d+%.%d+$') -- a fire by hand has its entry from the start
-if scheduled and string.match(row, '^%d+|(%d+)|') == ARGV[3] and redis.call('ZSCORE', R .. ':next', ARGV[1]) == ARGV[4] then
-  return {'open', row, '', NOW}
-end
+if redis.call('HGET', R .. ':next', ARGV[1]) == ARGV[2] then return {'open', row, '', NOW} end
 return {'unknown', row, '', NOW}

@@ -18,10 +18,17 @@ elseif not row then
 elseif string.match(row, '^(%d+)|') ~= ARGV[2] then
   return 0
 end
-if ARGV[6] ~= '*' and (redis.call('ZSCORE', R .. ':next', ARGV[1]) or '') ~= ARGV[6] then return 0 end
+local next = redis.call('HGET', R .. ':next', ARGV[1])
+local slot = next and string.match(next, '%.(%d+)$') or ''
+if ARGV[6] ~= '*' and ARGV[6] ~= slot then return 0 end
 redis.call('HSET', R .. ':trigger', ARGV[1], ARGV[4] .. '|' .. ARGV[5] .. '|' .. ARGV[3])
 -- Unless it was compared, the next slot is its process's, which may have moved on.
-if ARGV[6] ~= '*' or ARGV[2] == '0' then set_next(ARGV[1], ARGV[7]) end
+if ARGV[6] ~= '*' or ARGV[2] == '0' then slot = ARGV[7] end
+local new = slot ~= '' and ARGV[5] .. '.' .. slot
+if new ~= next then
+  if new then redis.call('HSET', R .. ':next', ARGV[1], new) else redis.call('HDEL', R .. ':next', ARGV[1]) end
+  redis.call('HDEL', EARLY, ARGV[1])
+end
 local k = tonumber(ARGV[8])
 for e = 0, k - 1 do put_entry(ARGV[1], 9 + 3 * e) end
 settle_entries()
