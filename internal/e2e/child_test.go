@@ -44,6 +44,7 @@ type orders struct {
 	Group string // starter: the group to run
 	Host  string // worker
 
+	Listen  string        // api-process: where; "" = anywhere
 	Witness string        // worker-process: the file of a witness
 	Work    time.Duration // worker-process: how long a job of type mark works
 }

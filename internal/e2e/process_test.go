@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -46,7 +47,7 @@ func playProcess(ctx context.Context, o orders) error {
 	for _, shared := range []*config.Shared{&api.Shared, &wk.Shared, &tr.Shared} {
 		shared.Redis.URL, shared.NATS.URLs = o.Redis, []string{o.NATS}
 	}
-	api.Listen = "127.0.0.1:0"
+	api.Listen, api.Admin.Password = cmp.Or(o.Listen, "127.0.0.1:0"), adminPassword
 	wk.Host, wk.Slots = o.Host, 16
 	switch o.Role {
 	case "api-process":
