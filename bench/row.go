@@ -31,6 +31,7 @@ func rows() []row {
 		{"kill", killed},
 		{"memory", memory},
 		{"list", list},
+		{"zquery", zquery},
 		{"idle-worker", idleWorker},
 		{"dev", dev},
 	}

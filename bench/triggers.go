@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/takt-dev/takt/bench/house"
 	"github.com/takt-dev/takt/bench/stat"
 	"github.com/takt-dev/takt/internal/core"
@@ -281,11 +283,34 @@ func oneBurst(ctx context.Context, e env, h *house.House, p *published, slot tim
 	return took, after.Sub(before), err
 }
 
-// advanced reports whether no trigger stands at slot or before.
+// anyDue tells whether one of the triggers whose next slots KEYS[1] holds stands at
+// ARGV[1] (ms) or before.
+var anyDue = redis.NewScript(`
+local last = tonumber(ARGV[1])
+for _, entry in ipairs(redis.call('HVALS', KEYS[1])) do
+  if tonumber(string.match(entry, '%.(%d+)$')) <= last then return 1 end
+end
+return 0`)
+
+// advanced reports whether no trigger stands at slot or before. It asks for all of them
+// only when a sample of each partition has passed the slot.
 func advanced(ctx context.Context, h *house.House, slot time.Time) (bool, error) {
+	key := func(part int) string { return fmt.Sprintf("takt:{t:%d}:next", part) }
 	for part := range partitions {
-		due, err := h.Redis.Client.ZCount(ctx, fmt.Sprintf("takt:{t:%d}:next", part), "-inf", fmt.Sprint(slot.UnixMilli())).Result()
-		if err != nil || due > 0 {
+		sample, err := h.Redis.Client.HRandFieldWithValues(ctx, key(part), -32).Result()
+		if err != nil {
+			return false, err
+		}
+		for _, of := range sample {
+			next, err := core.ParseEntry(of.Key, of.Value)
+			if err != nil || !next.Slot.After(slot) {
+				return false, err
+			}
+		}
+	}
+	for part := range partitions {
+		due, err := anyDue.Run(ctx, h.Redis.Client, []string{key(part)}, slot.UnixMilli()).Bool()
+		if err != nil || due {
 			return false, err
 		}
 	}

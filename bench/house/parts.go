@@ -128,3 +128,6 @@ func (h *House) AwaitWorkers(ctx context.Context, n int) error {
 		return live >= n, nil
 	})
 }
+
+// Admin gives name and password of the account that the House was set up with.
+func (h *House) Admin() (name, password string) { return adminName, adminPassword }
