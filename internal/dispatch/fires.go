@@ -28,17 +28,17 @@ func (r *Roles) decide(ctx context.Context, b events.Batch) error {
 		}
 		byTrigger[f.Trigger] = append(byTrigger[f.Trigger], f)
 	}
+	if len(order) == 1 {
+		return r.decideAll(ctx, b.Fires, b.Tries)
+	}
 	work := make(chan []core.FireID)
 	errs := make(chan error, len(order))
 	var wg sync.WaitGroup
 	for range min(fireWorkers, len(order)) {
 		wg.Go(func() {
 			for fires := range work {
-				for _, f := range fires {
-					if err := r.decideOne(ctx, f, b.Tries); err != nil {
-						errs <- err
-						break
-					}
+				if err := r.decideAll(ctx, fires, b.Tries); err != nil {
+					errs <- err
 				}
 			}
 		})
@@ -50,6 +50,16 @@ func (r *Roles) decide(ctx context.Context, b events.Batch) error {
 	wg.Wait()
 	close(errs)
 	return <-errs
+}
+
+// decideAll decides fires in turn, up to the first that fails.
+func (r *Roles) decideAll(ctx context.Context, fires []core.FireID, tries int) error {
+	for _, f := range fires {
+		if err := r.decideOne(ctx, f, tries); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // decideOne decides a fire. After MaxTries a fire that fails for a reason of its

@@ -249,7 +249,8 @@ func (b *Bus) handle(ctx context.Context, msg jetstream.Msg, decide func(context
 	// The decision goes on when the process is asked to stop: it is short.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	go keep(ctx, msg)
+	late := time.AfterFunc(ackWait/2, func() { keep(ctx, msg) }) // hardly ever: it spares each message a goroutine
+	defer late.Stop()
 	if err := decide(ctx, in); err != nil {
 		b.log.WarnContext(ctx, "fires not decided, they come again", "count", len(in.Fires), "tries", in.Tries, "err", err)
 		_ = msg.NakWithDelay(min(time.Duration(in.Tries)*time.Second, ackWait))
@@ -258,16 +259,16 @@ func (b *Bus) handle(ctx context.Context, msg jetstream.Msg, decide func(context
 	_ = msg.Ack()
 }
 
-// keep tells JetStream that a message is being worked on.
+// keep tells JetStream that a message is being worked on, now and from time to time
+// until ctx ends.
 func keep(ctx context.Context, msg jetstream.Msg) {
 	tick := time.NewTicker(ackWait / 2)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
+		_ = msg.InProgress()
 		select {
 		case <-tick.C:
-			_ = msg.InProgress()
 		case <-ctx.Done():
-			return
 		}
 	}
 }
