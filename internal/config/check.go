@@ -130,6 +130,7 @@ func (c *checker) worker(s WorkerSettings) {
 	c.names("worker.shell.passEnv", s.Shell.PassEnv)
 	c.atLeast("worker.shell.grace", s.Shell.Grace, 0)
 	c.nats("worker.natsRequest", s.NATSRequest.NATS)
+	c.cbt(s.CBT)
 }
 
 func (c *checker) address(path, address string) {

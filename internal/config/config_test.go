@@ -44,6 +44,7 @@ func TestDefaults(t *testing.T) {
 		Drain:     30 * time.Second,
 		HTTP:      config.HTTP{Timeout: 30 * time.Second},
 		Shell:     config.Shell{Grace: 5 * time.Second},
+		CBT:       config.CBT{Dir: "/var/lib/takt/cbt"},
 	}
 
 	same(t, config.Default[config.API](), config.API{Shared: shared, APISettings: api})

@@ -122,7 +122,7 @@ func decodeNode(v reflect.Value, node *yaml.Node) error {
 		if err := node.Decode(p); err != nil {
 			return errors.New("want a map of names to whole numbers")
 		}
-	case *[]Command:
+	case *[]Command, *[]CBTMachine, *[]CBTVolume:
 		text, err := yaml.Marshal(node)
 		if err != nil {
 			return err

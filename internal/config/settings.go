@@ -107,6 +107,7 @@ type WorkerSettings struct {
 	HTTP        HTTP           `yaml:"http"`
 	Shell       Shell          `yaml:"shell"`
 	NATSRequest NATSRequest    `yaml:"natsRequest"`
+	CBT         CBT            `yaml:"cbt"`
 	SecretKey   string         `yaml:"secretKey" secret:"true" help:"key that opens stored secrets: the same as api.secretKey"`
 }
 

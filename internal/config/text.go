@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,7 +105,11 @@ func setText(v reflect.Value, text string) error {
 	case *map[string]int:
 		return assign(p, text, parseWeights, "want name=number,name=number")
 	case *[]Command:
-		return assign(p, text, parseCommands, "want a YAML list such as [{path: /bin/true}]")
+		return assign(p, text, parseList[Command], "want a YAML list such as [{path: /bin/true}]")
+	case *[]CBTMachine:
+		return assignList(p, text, "want a YAML list such as [{uuid: …, disks: [{volume: …, path: …, format: qcow2}]}]")
+	case *[]CBTVolume:
+		return assignList(p, text, "want a YAML list such as [{volume: …, path: …, format: raw}]")
 	default:
 		panic(fmt.Sprintf("config: no text form for %T", p))
 	}
@@ -119,6 +124,20 @@ func assign[V any](p *V, text string, parse func(string) (V, error), want string
 	*p = value
 	return nil
 }
+
+// assignList tells besides what was wrong, since such lists are long and hold no secret.
+func assignList[V any](p *[]V, text, want string) error {
+	list, err := parseList[V](text)
+	if err != nil {
+		reason := typeName.ReplaceAllString(strings.Join(strings.Fields(err.Error()), " "), "")
+		return fmt.Errorf("%s: %s", want, strings.TrimPrefix(reason, "yaml: "))
+	}
+	*p = list
+	return nil
+}
+
+// typeName is how the YAML package names a struct of ours.
+var typeName = regexp.MustCompile(` in type config\.\w+`)
 
 func splitList(text string) []string {
 	var list []string
@@ -143,7 +162,8 @@ func parseWeights(text string) (map[string]int, error) {
 	return weights, nil
 }
 
-func parseCommands(text string) (list []Command, err error) {
+// parseList reads a YAML list of structs, without keys that they do not have.
+func parseList[V any](text string) (list []V, err error) {
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	decoder.KnownFields(true)
 	if text == "" {

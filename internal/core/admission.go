@@ -20,6 +20,7 @@ type Admission struct {
 	Timeout  time.Duration // of the run; 0 = none
 	Routes   []Route       // of the first steps, at most Chunk
 	Remember time.Duration // how long the decision is kept under Run.Request
+	Keep     time.Duration // how long the run is kept when it has ended; 0 = as all are
 }
 
 // Chunk is the number of steps that one script makes or changes at most.
@@ -142,6 +143,7 @@ type RunFilter struct {
 	Account string
 	Target  string
 	Kind    TargetKind
+	Kinds   []TargetKind // any of these
 	Trigger string
 	Dialect Dialect
 	States  []RunState

@@ -55,6 +55,7 @@ const (
 	OrphanIndex  OrphanKind = "index"  // a listed run that is gone
 	OrphanSent   OrphanKind = "sent"   // sent or under way: a dispatch of a run that is gone
 	OrphanRun    OrphanKind = "run"    // a run under way that its target does not know
+	OrphanTask   OrphanKind = "task"   // a CBT task whose transition has no run that will end it
 	OrphanStep   OrphanKind = "step"   // an open step that no queue, worker or timer will move
 )
 

@@ -21,6 +21,9 @@ type Trigger struct {
 	// Revision counts edits of the schedule, of Enabled and of the misfire
 	// policy. A slot belongs to the revision that published it.
 	Revision int64 `json:"revision"`
+	// Born is the trigger's first revision, where one with its uuid was deleted
+	// before; else 0. What is of an earlier revision is that one's.
+	Born int64 `json:"born,omitempty"`
 	// Deleted marks the tombstone that is kept while the ledger is.
 	Deleted time.Time `json:"deleted,omitzero"`
 

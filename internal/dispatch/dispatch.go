@@ -50,7 +50,7 @@ type Store interface {
 	DropPlan(ctx context.Context, partition int, hash string) error
 	ListTriggers(ctx context.Context, partition int) ([]core.Trigger, error)
 	Tombstones(ctx context.Context, partition int) ([]core.Trigger, error)
-	Bury(ctx context.Context, uuid string) error
+	Bury(ctx context.Context, t core.Trigger) error
 	TrimLedger(ctx context.Context, trigger string, now time.Time) (int, error)
 	LedgerAge() time.Duration
 	ForgetWorkers(ctx context.Context, before time.Time) error

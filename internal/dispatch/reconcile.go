@@ -113,6 +113,10 @@ func (r *Roles) repairEffect(ctx context.Context, n int, e []string, done func(c
 		return r.store.TellStop(ctx, core.Stop{Worker: e[1], Dispatch: e[2]})
 	case e[0] == "member" && len(e) == 3:
 		return r.engine.SettleMember(ctx, e[1], e[2])
+	case e[0] == "cbt" && len(e) == 2:
+		return r.engine.SettleCBT(ctx, e[1])
+	case e[0] == "cbtvm" && len(e) == 3:
+		return r.engine.SettleCBTClaim(ctx, e[1], e[2])
 	case e[0] == "link" && len(e) == 4:
 		return r.engine.SettleLink(ctx, core.Target{Kind: core.TargetKind(e[1]), UUID: e[2]}, e[3])
 	}

@@ -56,7 +56,7 @@ func (r *Roles) sweepShard(ctx context.Context, n int, now time.Time) error {
 	}
 	for _, t := range dead {
 		if now.Sub(t.Deleted) > r.store.LedgerAge() {
-			if err := r.store.Bury(ctx, t.UUID); err != nil {
+			if err := r.store.Bury(ctx, t); err != nil {
 				return err
 			}
 		}

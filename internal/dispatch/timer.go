@@ -123,6 +123,8 @@ func (r *Roles) fireTimer(ctx context.Context, partition int, t []string) error 
 		if err == nil && err2 == nil {
 			return r.store.ArchiveLog(ctx, t[1], step, attempt)
 		}
+	case t[0] == "cbt" && len(t) == 2:
+		return r.engine.CheckCBT(ctx, t[1])
 	case t[0] == "plan" && len(t) == 2:
 		return r.store.DropPlan(ctx, partition, t[1])
 	}

@@ -23,6 +23,7 @@ var orphanAdvice = map[core.OrphanKind]struct{ what, do string }{
 	core.OrphanIndex:  {"listed runs are gone", "remove them from the list (ZREM %s %s), and report it: this must not happen"},
 	core.OrphanSent:   {"dispatches or attempts belong to runs that are gone", "start api processes; if it stays, remove them (ZREM or HDEL, %s or :live, %s) and report it"},
 	core.OrphanRun:    {"runs are under way and their target does not know", "cancel the run (%[2]s), and report it: this must not happen"},
+	core.OrphanTask:   {"CBT tasks wait for a run that has ended or is gone: they take no other order", "delete the task with force (%[2]s) and make it anew, and report it: this must not happen"},
 	core.OrphanStep:   {"open steps have no dispatch, attempt, timer or place to wait: nothing will move them", "cancel the run (%[2]s) and retry it, and report it: this must not happen"},
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/takt-dev/takt/internal/config"
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/dispatch"
 	"github.com/takt-dev/takt/internal/engine"
@@ -47,6 +48,7 @@ type orders struct {
 	Listen  string        // api-process: where; "" = anywhere
 	Witness string        // worker-process: the file of a witness
 	Work    time.Duration // worker-process: how long a job of type mark works
+	CBT     config.CBT    // worker-process: the machines that it reaches
 }
 
 func TestMain(m *testing.M) {

@@ -48,7 +48,7 @@ func playProcess(ctx context.Context, o orders) error {
 		shared.Redis.URL, shared.NATS.URLs = o.Redis, []string{o.NATS}
 	}
 	api.Listen, api.Admin.Password = cmp.Or(o.Listen, "127.0.0.1:0"), adminPassword
-	wk.Host, wk.Slots = o.Host, 16
+	wk.Host, wk.Slots, wk.CBT = o.Host, 16, o.CBT
 	switch o.Role {
 	case "api-process":
 		return process.API(ctx, api, log, process.APIOptions{})

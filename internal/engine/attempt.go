@@ -18,6 +18,9 @@ func (e *Engine) Begin(ctx context.Context, d core.Dispatch, worker string) (cor
 // Finish records an attempt's outcome and sends what it makes ready. permanent
 // failures are not tried again.
 func (e *Engine) Finish(ctx context.Context, d core.Dispatch, worker string, b core.Begun, o core.Outcome, permanent bool) (core.Finished, error) {
+	if b.Step.Type == core.CBTType {
+		o, permanent = judged(b.Step, o, permanent)
+	}
 	o.Retry = -1
 	failed := o.State == core.AttemptFailed || o.State == core.AttemptTimedOut
 	if wait, again := b.Step.Retry.Delay(b.Failures+1, random()); failed && again && !permanent {

@@ -29,7 +29,9 @@ func (e *Engine) DecideFire(ctx context.Context, f core.FireID) (core.Decision, 
 	if entry.ID == "" {
 		entry = publishedEntry(f, entry.Published) // its publisher has not advanced the trigger yet
 	}
-	if err := e.decideTargets(ctx, f, t, a, &entry); err != nil {
+	if predates(f, t) {
+		entry.Decision, entry.Reason = core.Skipped, predatesText
+	} else if err := e.decideTargets(ctx, f, t, a, &entry); err != nil {
 		return "", err
 	}
 	_, err = e.store.Decide(ctx, f, entry) // which makes fired late, where it is
@@ -173,6 +175,9 @@ func (e *Engine) manualFire(ctx context.Context, t core.Trigger, request string,
 	now, err := e.store.Now(ctx)
 	if err != nil {
 		return core.FireID{}, core.LedgerEntry{}, err
+	}
+	if t.Born > 0 { // what the trigger before it was asked for is not asked of this one
+		request = fmt.Sprintf("%s:%d", request, t.Born)
 	}
 	f := core.FireID{Trigger: t.UUID, Revision: t.Revision, Slot: now.Truncate(time.Millisecond), Manual: id.Derived(request)}
 	known, err := e.store.ManualFire(ctx, f, rememberRequests)

@@ -27,7 +27,11 @@ func (e *Engine) StepsOf(ctx context.Context, of []core.StepsOf, outputs bool) (
 			return nil, err
 		}
 	}
-	return e.store.StepsOf(ctx, of, outputs)
+	steps, err := e.store.StepsOf(ctx, of, outputs)
+	for i := range steps {
+		veil(ctx, *of[i].Run, steps[i])
+	}
+	return steps, err
 }
 
 // Outlines gives the outlines of runs that the caller may see, by their plans. Of a

@@ -320,6 +320,10 @@ func (h *house) reconcile() {
 					h.ok(h.eng.SettleMember(h.Context(), e[1], e[2]))
 				case "link":
 					h.ok(h.eng.SettleLink(h.Context(), core.Target{Kind: core.TargetKind(e[1]), UUID: e[2]}, e[3]))
+				case "cbt":
+					h.ok(h.eng.SettleCBT(h.Context(), e[1]))
+				case "cbtvm":
+					h.ok(h.eng.SettleCBTClaim(h.Context(), e[1], e[2]))
 				case "expand":
 					eff := must(h.eng.Expand(h.Context(), e[1]))(h)
 					h.eng.Deliver(h.Context(), eff)

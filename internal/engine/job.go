@@ -193,6 +193,9 @@ func (e *Engine) checkType(ctx context.Context, jobType string) (executor.Spec, 
 	if jobType == "" {
 		return executor.Spec{}, core.InvalidField("type", "type must not be empty")
 	}
+	if jobType == core.CBTType {
+		return executor.Spec{}, core.InvalidField("type", "no job can be of type %s: its steps are made by CBT tasks only", jobType)
+	}
 	spec, ok, err := e.Spec(ctx, jobType)
 	if err == nil && !ok {
 		err = core.InvalidField("type", "No SchedulerJobFactory of type[%s] found: no worker has ever announced this job type", jobType)

@@ -16,6 +16,7 @@ type Store interface {
 	Runs
 	Fires
 	Receipts
+	CBT
 	Histories
 
 	Now(ctx context.Context) (time.Time, error)
@@ -45,7 +46,8 @@ type Definitions interface {
 	SettleMember(ctx context.Context, group, job string) error
 
 	// PutTrigger returns Stale when the version, or with checkNext the next slot,
-	// is another one; Exists for version 0; NotFound.
+	// is another one; Exists for version 0, of a tombstone too; NotFound. A tombstone
+	// is replaced by its version.
 	PutTrigger(ctx context.Context, t core.Trigger, settled time.Time, checkNext bool, entries []core.LedgerEntry, touched []core.Target) error
 	Trigger(ctx context.Context, uuid string, dead bool) (core.Trigger, error) // NotFound
 	ListTriggers(ctx context.Context, partition int) ([]core.Trigger, error)
@@ -99,6 +101,26 @@ type Receipts interface {
 	SpendReceipt(ctx context.Context, r core.Receipt, rest []byte) (first bool, err error)
 	DueReceipts(ctx context.Context, limit int) ([]string, error)
 	Receipt(ctx context.Context, id string) (core.Receipt, error) // NotFound
+}
+
+// CBT are CBT tasks, and the claims on their machines.
+type CBT interface {
+	CreateCBT(ctx context.Context, t core.CBTTask) error // Exists
+	UpdateCBT(ctx context.Context, t core.CBTTask) error // Stale, NotFound
+	// CBT gives a task and when its outbox entry was written, for SettledCBT.
+	CBT(ctx context.Context, task string) (t core.CBTTask, since string, err error) // NotFound
+	ListCBT(ctx context.Context) ([]core.CBTTask, error)
+	// MoveCBT returns Stale also while a transition is under way that is no look.
+	MoveCBT(ctx context.Context, t core.CBTTask, m core.CBTMove) error // Stale, NotFound
+	DropCBT(ctx context.Context, t core.CBTTask) error                 // Stale
+	RestCBT(ctx context.Context, task string, wait time.Duration) error
+	SettledCBT(ctx context.Context, task, since string) error
+
+	// ClaimMachine gives the task that holds the machine: this one, or another.
+	ClaimMachine(ctx context.Context, task, machine string) (holder string, err error)
+	UnclaimMachine(ctx context.Context, task, machine string) error
+	SettleCBTClaim(ctx context.Context, task, machine string) error
+	CBTOf(ctx context.Context, machine string) (task string, err error)
 }
 
 // A Queue carries dispatches to workers. Package queue implements it on asynq.

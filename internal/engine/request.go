@@ -22,7 +22,7 @@ func newID(ctx context.Context, what string) string {
 
 // A definition knows which request has made it.
 type definition interface {
-	core.Job | core.Group | core.Trigger
+	core.Job | core.Group | core.Trigger | core.CBTTask
 	Identity() core.Meta
 }
 

@@ -78,10 +78,13 @@ func (e *Engine) Run(ctx context.Context, run string) (core.Run, error) {
 
 // Steps gives the steps of a run with their attempts.
 func (e *Engine) Steps(ctx context.Context, run string) ([]core.Step, error) {
-	if _, err := e.Run(ctx, run); err != nil {
+	r, err := e.Run(ctx, run)
+	if err != nil {
 		return nil, err
 	}
-	return e.store.Steps(ctx, run)
+	steps, err := e.store.Steps(ctx, run)
+	veil(ctx, r, steps)
+	return steps, err
 }
 
 // Runs gives a page of the runs the caller may see.
@@ -138,6 +141,9 @@ func (e *Engine) RetryRun(ctx context.Context, run, key string) (core.Run, error
 	}
 	if err := mayChange(ctx, "run", run, old.Account); err != nil {
 		return old, err
+	}
+	if old.Target.Kind == core.CBTTarget {
+		return old, core.Errorf(core.Conflict, "the run was part of CBT task %s and is not repeated by itself; ask the task again for what it was to do", old.Target.UUID)
 	}
 	if !old.State.Ended() {
 		return old, core.Errorf(core.Conflict, "the run has not ended (%s); cancel it first or wait", old.State)

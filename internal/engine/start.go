@@ -51,7 +51,7 @@ func (e *Engine) admit(ctx context.Context, r RunRequest, p plan) (core.Admitted
 	p.run.ID = e.store.NewRunID(r.Target.UUID, r.At, r.Request)
 	first := p.steps[:min(len(p.steps), core.Chunk)]
 	a, err := e.store.Admit(ctx, core.Admission{
-		Run: p.run, Plan: p.steps, Overlap: r.Overlap, Timeout: p.timeout, Routes: routes(f, first), Remember: rememberRequests,
+		Run: p.run, Plan: p.steps, Overlap: r.Overlap, Timeout: p.timeout, Routes: routes(f, first), Remember: rememberRequests, Keep: p.keep,
 	})
 	if err != nil {
 		return a, err
@@ -69,7 +69,8 @@ type plan struct {
 	run     core.Run // what is fixed of it
 	steps   []core.PlannedStep
 	timeout time.Duration
-	skip    string // why there is no run; "" = there is one
+	keep    time.Duration // of the ended run; 0 = as all are kept
+	skip    string        // why there is no run; "" = there is one
 }
 
 // plan turns a target into steps. It changes nothing.

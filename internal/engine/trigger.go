@@ -11,7 +11,8 @@ import (
 
 // CreateTrigger checks and stores a trigger without targets and returns it
 // complete. A simple schedule without a start begins when the first target is
-// bound: slots before that could fire nothing. Invalid, Exists.
+// bound: slots before that could fire nothing. The uuid of a trigger that the
+// account has deleted may be used again. Invalid, Exists.
 func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigger, error) {
 	if err := e.newMeta(ctx, "trigger", &t.Meta); err != nil {
 		return t, err
@@ -20,7 +21,7 @@ func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 }
 
 func (e *Engine) createTrigger(ctx context.Context, t core.Trigger) (core.Trigger, error) {
-	t.Revision, t.Targets, t.Deleted, t.Next = 1, nil, time.Time{}, time.Time{}
+	t.Revision, t.Born, t.Targets, t.Deleted, t.Next = 1, 0, nil, time.Time{}, time.Time{}
 	t.Floating = floating(t)
 	s, err := compile(&t, t.Created)
 	if err != nil {
@@ -34,11 +35,15 @@ func (e *Engine) createTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	if t.Enabled && !t.Floating {
 		t.Next = next
 	}
-	if err := e.store.PutTrigger(ctx, t, time.Time{}, false, nil, nil); err != nil {
+	err = e.store.PutTrigger(ctx, t, time.Time{}, false, nil, nil)
+	if core.Is(err, core.Exists) {
+		t, err = e.replaceTombstone(ctx, t, s, err)
+	}
+	if err != nil {
 		return t, err
 	}
 	e.events.RingTrigger(t.UUID)
-	t.Version = 1
+	t.Version++
 	return t, nil
 }
 

@@ -66,8 +66,9 @@ func TestCreateTrigger(t *testing.T) {
 	_, err := h.eng.CreateTrigger(h.ctx, again)
 	wantKind(t, "its uuid again", err, core.Exists)
 	h.ok(func() error { _, err := h.eng.DeleteTrigger(h.ctx, tr.UUID); return err }())
+	again = must(h.eng.CreateTrigger(h.ctx, again))(h)
 	_, err = h.eng.CreateTrigger(h.ctx, again)
-	wantKind(t, "the uuid of one that is deleted", err, core.Exists)
+	wantKind(t, "the uuid of one that took the place of a deleted one", err, core.Exists)
 }
 
 // TestATriggerWithoutAStartBeginsWithItsFirstTarget has no slot before: a repeat

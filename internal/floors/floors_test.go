@@ -15,10 +15,11 @@ const module = "github.com/takt-dev/takt/"
 // A package imports packages of lower floors only; packages on one floor are
 // strangers. A package that is not listed fails the test: choose its floor.
 var floors = [][]string{
-	0: {"pkg/executor", "internal/schedule", "internal/id", "internal/config", "internal/telemetry", "internal/redisconn", "internal/safehttp", "internal/lease", "internal/seal", "internal/floors"},
-	1: {"internal/core", "pkg/executor/excerpt", "pkg/executor/executortest"},
+	0: {"pkg/executor", "internal/schedule", "internal/id", "internal/config", "internal/telemetry", "internal/redisconn", "internal/safehttp", "internal/lease", "internal/seal", "internal/floors",
+		"internal/cbt", "internal/cbt/nbd", "internal/cbt/qmp", "internal/cbt/qcow2"},
+	1: {"internal/core", "pkg/executor/excerpt", "pkg/executor/executortest", "internal/cbt/qemu", "internal/cbt/scan", "internal/cbt/volume"},
 	2: {},
-	3: {"internal/engine", "internal/auth", "internal/store", "internal/queue", "internal/events", "internal/executor/httpreq", "internal/executor/shell", "internal/executor/natsreq"},
+	3: {"internal/engine", "internal/auth", "internal/store", "internal/queue", "internal/events", "internal/executor/httpreq", "internal/executor/shell", "internal/executor/natsreq", "internal/executor/tracking"},
 	4: {"internal/api/native", "internal/api/zstack", "internal/api/console", "internal/worker", "internal/trigger", "internal/dispatch", "internal/doctor"},
 	5: {"internal/server", "internal/embedded", "pkg/client"},
 	6: {"internal/process"},
@@ -27,7 +28,7 @@ var floors = [][]string{
 }
 
 // beside are packages that stand outside the house: tests' own, and examples.
-var beside = []string{"internal/testenv", "internal/e2e", "internal/chaos", "internal/chaos/", "examples/"}
+var beside = []string{"internal/testenv", "internal/cbt/cbttest", "internal/cbt/understudy", "internal/e2e", "internal/chaos", "internal/chaos/", "examples/"}
 
 // homes says where a technology is known. What is not listed may be used by
 // nobody in the house. "" stands for the packages of a technology's home.
@@ -43,6 +44,7 @@ var homes = map[string][]string{
 	"github.com/gin-gonic/gin":        {"internal/api/native", "internal/api/zstack", "internal/api/console", "internal/server"},
 	"gopkg.in/yaml.v3":                {"internal/config", "internal/api/native", "internal/cli"},
 	"golang.org/x/crypto/argon2":      {"internal/auth"},
+	"lukechampine.com/blake3":         {"internal/cbt/scan"},
 	"golang.org/x/sys/":               {"internal/embedded", "internal/executor/shell"},
 }
 

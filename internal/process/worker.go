@@ -54,6 +54,14 @@ func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *sl
 	if err := b.serveMetrics(ctx); err != nil {
 		return err
 	}
+	host, err := tracked(cfg.CBT, b.log)
+	if err != nil {
+		return err
+	}
+	if host != nil {
+		defer func() { _ = host.Close() }() // the process that follows serves again
+		own = append(slices.Clone(own), host.Type())
+	}
 	types, closeTypes, err := executors(cfg.WorkerSettings, own)
 	if err != nil {
 		return err
@@ -71,7 +79,7 @@ func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *sl
 	eng := engine.New(b.store, q, b.bus, engine.Options{Log: b.log, Types: BuiltIn(), Secrets: box})
 	queues := queuesOf(cfg.WorkerSettings)
 	w := worker.New(eng, b.store, worker.Options{
-		Host: cfg.Host, Tags: cfg.Tags, Resources: cfg.Resources, Slots: cfg.Slots, Version: Version,
+		Host: cfg.Host, Tags: cfg.Tags, Resources: withResources(cfg.Resources, host), Slots: cfg.Slots, Version: Version,
 		Queues: names(queues), Drain: cfg.Drain, Types: types, Log: b.log, Metrics: workerMetrics(b),
 	})
 	if err := b.untilRedis(ctx, w.Announce); err != nil {
@@ -88,6 +96,7 @@ func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *sl
 	if err != nil {
 		return err
 	}
+	defer tend(ctx, host, eng, b.log)()
 	polling, stopPolling := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopPolling()
 	go bell.Poll(polling, b.rdb, pendingKeys(queues))

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -84,7 +85,7 @@ func (s *Store) admitArgs(a core.Admission, random string) ([]any, error) {
 	args := []any{
 		a.Run.Request, a.Run.ID, a.Run.Target.UUID, policy, limit,
 		len(a.Plan), a.Run.Plan, meta, random, a.Run.Trigger, a.Timeout.Milliseconds(),
-		s.opts.Backlog, a.Remember.Milliseconds(), s.opts.RunRetention.Milliseconds(),
+		s.opts.Backlog, a.Remember.Milliseconds(), cmp.Or(a.Keep, s.opts.RunRetention).Milliseconds(),
 	}
 	args = appendRoutes(args, a.Routes)
 	if policy == "j" {

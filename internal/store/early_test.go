@@ -66,7 +66,7 @@ func TestEarlyNoteAndEdits(t *testing.T) {
 			tr.Revision, tr.Deleted, tr.Next = 2, slot(9), time.Time{}
 			w.ok(w.store.PutTrigger(w.Context(), tr, slot(1), true, nil, nil))
 			w.checkFires()
-			w.ok(w.store.Bury(w.Context(), tr.UUID))
+			w.ok(w.store.Bury(w.Context(), w.readTrigger(tr.UUID)))
 			if left := w.keys(); len(left) != 0 {
 				w.Errorf("left behind: %q", left)
 			}

@@ -20,6 +20,7 @@ type fireModel struct {
 	triggers []*modelTrigger
 	held     []heldFire // looked up, found open, and still to be decided
 	past     []core.Advance
+	stones   []core.Trigger // tombstones as they were read
 }
 
 // A modelTrigger is what a trigger's ledger has to be.
@@ -79,9 +80,10 @@ func (m *fireModel) step() string {
 	}{
 		{25, "advance", m.publish}, {8, "advance again", m.advanceAgain}, {10, "catch up", m.catchUp},
 		{30, "look up", m.lookUp}, {30, "decide", m.decideHeld}, {4, "edit", m.edit}, {3, "rename", m.rename},
-		{5, "fire by hand", m.fireByHand}, {3, "put off", m.putOff}, {1, "delete", m.remove}, {1, "bury", m.bury},
+		{5, "fire by hand", m.fireByHand}, {3, "put off", m.putOff}, {2, "delete", m.remove}, {1, "bury", m.bury},
+		{3, "make anew", m.makeAnew}, {2, "bury late", m.buryLate},
 	}
-	pick := m.rnd.IntN(120)
+	pick := m.rnd.IntN(126)
 	for _, o := range operations {
 		if pick -= o.weight; pick < 0 {
 			o.do(tr)
@@ -298,13 +300,47 @@ func (m *fireModel) remove(tr *modelTrigger) {
 	tr.rev++
 	tr.deleted, row.Deleted, row.Revision, row.Next = true, slot(0), tr.rev, time.Time{}
 	m.ok(m.store.PutTrigger(m.Context(), row, settled, true, entries, nil))
+	m.stones = append(m.stones, m.readTrigger(tr.uuid))
 	m.create()
+}
+
+// makeAnew puts a new trigger in the place of a tombstone, at times twice as the reply
+// was lost. What is open of the dead one stays open, under its revision.
+func (m *fireModel) makeAnew(tr *modelTrigger) {
+	m.Helper()
+	if !tr.deleted {
+		return
+	}
+	row := m.readTrigger(tr.uuid)
+	tr.rev++
+	tr.deleted, row.Deleted, row.Revision, row.Born, row.Next = false, time.Time{}, tr.rev, tr.rev, slot(tr.next)
+	for range 1 + m.rnd.IntN(2) {
+		m.ok(m.store.PutTrigger(m.Context(), row, time.Time{}, true, nil, nil))
+	}
+}
+
+// buryLate buries a tombstone that was read some time ago.
+func (m *fireModel) buryLate(*modelTrigger) {
+	m.Helper()
+	if len(m.stones) == 0 {
+		return
+	}
+	stone := m.stones[m.rnd.IntN(len(m.stones))]
+	now, err := m.store.Trigger(m.Context(), stone.UUID, true)
+	if core.Is(err, core.NotFound) {
+		return
+	}
+	m.ok(err)
+	if stone.Version == now.Version {
+		m.triggers = slices.DeleteFunc(m.triggers, func(tr *modelTrigger) bool { return tr.uuid == stone.UUID })
+	}
+	m.ok(m.store.Bury(m.Context(), stone))
 }
 
 func (m *fireModel) bury(tr *modelTrigger) {
 	m.Helper()
 	if tr.deleted {
-		m.ok(m.store.Bury(m.Context(), tr.uuid))
+		m.ok(m.store.Bury(m.Context(), m.readTrigger(tr.uuid)))
 		m.triggers = slices.DeleteFunc(m.triggers, func(other *modelTrigger) bool { return other == tr })
 	}
 }

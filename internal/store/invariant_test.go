@@ -20,6 +20,8 @@ type picture struct {
 	byTrigger                       map[string]map[string]bool
 	busy                            map[string]string // "<target> <job>" to "<run>:<step>"
 	refs                            map[string]int    // by plan
+	tasks                           map[string]map[string]string
+	taskSet                         map[string]bool
 	expectTimers, expectOutbox      map[string]bool
 	expectSent, expectLive, expectP map[string]bool
 }
@@ -44,6 +46,7 @@ func (w *world) check() {
 		for run, h := range p.runs {
 			p.checkRun(run, h)
 		}
+		p.checkTasks()
 		p.checkSets()
 	}
 }
@@ -53,7 +56,7 @@ func (w *world) picture(root string) *picture {
 	p := &picture{
 		w: w, root: root, runs: map[string]map[string]string{}, steps: map[string]stepRow{},
 		act: map[string]map[string]bool{}, buf: map[string]map[string]bool{}, index: map[string]map[string]bool{}, byTrigger: map[string]map[string]bool{},
-		busy: map[string]string{}, refs: map[string]int{},
+		busy: map[string]string{}, refs: map[string]int{}, tasks: map[string]map[string]string{},
 		expectTimers: map[string]bool{}, expectOutbox: map[string]bool{}, expectSent: map[string]bool{}, expectLive: map[string]bool{}, expectP: map[string]bool{},
 	}
 	zset := func(key string) map[string]bool {
@@ -64,6 +67,10 @@ func (w *world) picture(root string) *picture {
 		return out
 	}
 	p.sent, p.parked, p.timers, p.outbox = zset(root+":sent"), zset(root+":parked"), zset(root+":timers"), zset(root+":outbox")
+	p.taskSet = map[string]bool{}
+	for _, task := range w.rdb.SMembers(ctx, root+":cbts").Val() {
+		p.taskSet[task] = true
+	}
 	p.live = map[string]bool{}
 	for d, row := range w.rdb.HGetAll(ctx, root+":live").Val() {
 		worker, _, _ := strings.Cut(row, "|")
@@ -90,6 +97,8 @@ func (w *world) picture(root string) *picture {
 			for job, step := range w.rdb.HGetAll(ctx, key).Val() {
 				p.busy[name+" "+job] = step
 			}
+		case kind == "cbt":
+			p.tasks[name] = w.rdb.HGetAll(ctx, key).Val()
 		case kind == "plan":
 			p.refs[name], _ = strconv.Atoi(w.rdb.HGet(ctx, key, "refs").Val())
 		}
@@ -231,6 +240,39 @@ func (p *picture) expectStep(run string, i int, h map[string]string, s stepRow) 
 	}
 }
 
+// checkTasks checks the CBT tasks: a transition is under way as a whole or not at all,
+// its run has not ended, and a task is watched while it is Running and nothing is.
+func (p *picture) checkTasks() {
+	p.w.Helper()
+	for task := range p.taskSet {
+		if p.tasks[task] == nil {
+			p.errorf("task %s is listed and gone", task)
+		}
+	}
+	for task, h := range p.tasks {
+		if !p.taskSet[task] || h["v"] == "" || h["st"] == "" || h["def"] == "" {
+			p.errorf("task %s is not listed or not whole: %v", task, h)
+		}
+		_, moving := h["prun"]
+		for _, f := range []string{"p", "ord", "ms", "then", "else", "only"} {
+			if _, has := h[f]; has != moving {
+				p.errorf("task %s: has the field %s is %v, want %v", task, f, has, moving)
+			}
+		}
+		if r := p.runs[h["prun"]]; moving && r != nil && strings.Contains("sfxt", r["st"]) {
+			p.errorf("task %s waits for run %s, which has ended as %s", task, h["prun"], r["st"])
+		}
+		if _, admitted := p.runs[h["prun"]]; moving && !admitted {
+			p.expectOutbox["cbt|"+task] = true
+		} else if moving {
+			p.expectOutbox["cbt|"+task] = p.outbox["cbt|"+task] // until it is confirmed
+		}
+		if h["st"] == "Running" && !moving {
+			p.expectTimers["cbt|"+task] = true
+		}
+	}
+}
+
 // checkSets checks that the partition's sets hold what the rows ask for and
 // nothing else.
 func (p *picture) checkSets() {
@@ -263,7 +305,7 @@ func (p *picture) checkSets() {
 		}
 	}
 	for m := range p.outbox {
-		if kind, _, _ := strings.Cut(m, "|"); slices.Contains([]string{"link", "member"}, kind) {
+		if kind, _, _ := strings.Cut(m, "|"); slices.Contains([]string{"link", "member", "cbtvm"}, kind) {
 			p.expectOutbox[m] = true
 		}
 	}

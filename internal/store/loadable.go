@@ -14,10 +14,11 @@ var scripts = map[string]*redis.Script{
 	"put": putScript, "dropjob": dropJobScript, "dropgroup": dropGroupScript, "claim": claimScript, "enroll": enrollScript,
 	"withdraw": withdrawScript, "unclaim": unclaimScript, "confirm": confirmScript, "link": linkScript,
 	"trigger": triggerScript, "advance": advanceScript, "lookup": lookupScript, "decide": decideScript, "trim": trimScript,
-	"open": openScript, "page": pageScript, "beat": beatScript, "lease": leaseScript,
+	"open": openScript, "page": pageScript, "bury": buryScript, "beat": beatScript, "lease": leaseScript,
 	"newaccount": newAccountScript, "setaccount": setAccountScript, "putsession": putSessionScript, "puttoken": putTokenScript,
 	"receiptopen": receiptOpenScript, "receipttake": receiptTakeScript, "receiptkeep": receiptKeepScript,
 	"receiptclose": receiptCloseScript, "receiptleave": receiptLeaveScript, "receiptspend": receiptSpendScript,
+	"cbtput": cbtPutScript, "cbtmove": cbtMoveScript, "cbtdrop": cbtDropScript, "cbtrest": cbtRestScript, "cbtclaim": cbtClaimScript, "swap": swapScript,
 	"putaccesskey": putAccessKeyScript, "setaccesskey": setAccessKeyScript,
 }
 

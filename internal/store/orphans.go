@@ -40,14 +40,14 @@ type runMarks struct{ state, target, plan, steps, made, started string }
 func (m runMarks) open() bool { return m.state == "p" || m.state == "r" || m.state == "c" }
 
 // Orphans looks through one partition for marks that nothing stands behind, and
-// for steps that nothing will move. It costs eight round trips at most, and looks
-// at a bounded sample.
+// for steps and CBT tasks that nothing will move. It costs eleven round trips at most,
+// and looks at a bounded sample.
 func (s *Store) Orphans(ctx context.Context, partition int) (core.Orphans, error) {
 	w := &walk{
 		rdb: s.rdb, root: root(partition), known: map[string]runMarks{},
 		acts: map[string][]string{}, busy: map[string]map[string]string{},
 	}
-	for _, step := range []func(context.Context) error{w.begin, w.readRuns, w.readTargets, w.readRuns, w.checkTargets, w.checkRuns, w.checkSteps} {
+	for _, step := range []func(context.Context) error{w.begin, w.readRuns, w.readTargets, w.readRuns, w.checkTargets, w.checkRuns, w.checkSteps, w.checkTasks} {
 		if err := step(ctx); err != nil {
 			return w.Orphans, unavailable("look for orphans", err)
 		}

@@ -25,6 +25,7 @@ type fixture struct {
 	ended        string
 	busy         core.Target // of a run under skip_steps
 	busyRun      string
+	task, moving core.CBTTask // Running, and with a transition whose run is yet to be admitted
 	parkedTarget core.Target
 }
 
@@ -46,6 +47,10 @@ func newFixture(t *testing.T) *fixture {
 	f.start("large", large, core.Chunk+1, core.OverlapAllow)
 	f.ended, _ = f.start("ended", f.group("E"), 2, core.OverlapAllow)
 	f.drive(f.ended)
+	f.task, f.moving = f.newTask("C", 1), f.newTask("D", 1)
+	f.ok(f.store.MoveCBT(t.Context(), f.task, core.CBTMove{Status: core.CBTRunning}))
+	f.ok(f.store.RestCBT(t.Context(), f.task.UUID, 24*time.Hour))
+	f.ok(f.store.MoveCBT(t.Context(), f.moving, core.CBTMove{Pending: f.pending(f.moving, core.CBTEnable, core.CBTRunning, core.CBTFailed, 0)}))
 	return f
 }
 
@@ -112,6 +117,19 @@ func TestPlantedOrphansAreFound(t *testing.T) {
 		{"a dispatched step that was not sent", func(f *fixture, p redis.Pipeliner) {
 			p.ZRem(f.Context(), R+":sent", f.dispatches[3].ID())
 		}, core.OrphanStep, func(f *fixture) string { return f.run + ":3" }},
+		{"a task whose run is gone", func(f *fixture, p redis.Pipeliner) {
+			p.HSet(f.Context(), R+":cbt:"+f.task.UUID, "prun", gone)
+		}, core.OrphanTask, func(f *fixture) string { return f.task.UUID }},
+		{"a task whose run has ended", func(f *fixture, p redis.Pipeliner) {
+			p.HSet(f.Context(), R+":cbt:"+f.moving.UUID, "prun", f.ended)
+			p.ZRem(f.Context(), R+":outbox", "cbt|"+f.moving.UUID)
+		}, core.OrphanTask, func(f *fixture) string { return f.moving.UUID }},
+		{"a task that nobody looks at", func(f *fixture, p redis.Pipeliner) {
+			p.ZRem(f.Context(), R+":timers", "cbt|"+f.task.UUID)
+		}, core.OrphanTask, func(f *fixture) string { return f.task.UUID }},
+		{"a listed task that is gone", func(f *fixture, p redis.Pipeliner) {
+			p.SAdd(f.Context(), R+":cbts", gone)
+		}, core.OrphanTask, func(*fixture) string { return gone }},
 		{"steps that nobody is to make", func(f *fixture, p redis.Pipeliner) {
 			p.HSet(f.Context(), R+":run:"+f.busyRun, "n", 3)
 		}, core.OrphanStep, func(f *fixture) string { return f.busyRun }},
@@ -170,14 +188,14 @@ func TestCensus(t *testing.T) {
 	if c.OutboxLate+c.SentLate+c.TimersLate != 0 || len(c.OutboxKinds)+len(c.TimerKinds) != 0 {
 		t.Errorf("late at once: %+v", c)
 	}
-	want := core.Census{Runs: 6, Sent: 1 + 2 + core.Chunk, Live: 1, Parked: 3, Outbox: 1, Timers: 6, OldestRun: f.world.run(f.run).Created}
+	want := core.Census{Runs: 6, Sent: 1 + 2 + core.Chunk, Live: 1, Parked: 3, Outbox: 2, Timers: 7, OldestRun: f.world.run(f.run).Created}
 	c.OutboxKinds, c.TimerKinds = nil, nil
 	want.ParkReasons = map[string]int{"waits for a worker": 3}
 	wantEqual(t, "census", c, want)
 
 	later := now.Add(time.Minute + time.Second)
 	c = must(f.store.Census(ctx, 0, later))(f.world)
-	if c.OutboxLate != 1 || c.SentLate != want.Sent || c.OutboxKinds["expand"] != 1 || c.TimersLate != 0 {
+	if c.OutboxLate != 2 || c.SentLate != want.Sent || c.OutboxKinds["expand"] != 1 || c.TimersLate != 0 {
 		t.Errorf("a minute later: %+v, want all dispatches and the effect expand late", c)
 	}
 	queues := must(f.store.LateQueues(ctx, 0, later))(f.world)

@@ -101,7 +101,7 @@ func matches(r core.Run, f core.RunFilter) bool {
 		f.Target != "" && r.Target.UUID != f.Target {
 		return false
 	}
-	return within(f.States, r.State) && within(f.Targets, r.Target.UUID) && within(f.Triggers, r.Trigger)
+	return within(f.States, r.State) && within(f.Kinds, r.Target.Kind) && within(f.Targets, r.Target.UUID) && within(f.Triggers, r.Trigger)
 }
 
 // within reports whether a list that selects all when it is empty selects x.

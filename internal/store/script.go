@@ -44,6 +44,14 @@ var (
 	trimScript    = script("head", "ledger", "trim")
 	openScript    = script("head", "ledger", "open")
 	pageScript    = script("head", "ledger", "page")
+	buryScript    = script("head", "bury")
+
+	cbtPutScript   = script("head", "cbtput")
+	cbtMoveScript  = script("head", "cbtmove")
+	cbtDropScript  = script("lib", "cbtdrop")
+	cbtRestScript  = script("head", "cbtrest")
+	cbtClaimScript = script("head", "cbtclaim")
+	swapScript     = script("swap")
 
 	beatScript  = script("head", "beat")
 	leaseScript = script("lease")

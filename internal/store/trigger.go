@@ -17,7 +17,9 @@ import (
 // is the next slot the caller took into account; with checkNext the write fails
 // with Stale when the trigger has moved past it. Without, the next slot of a
 // trigger that exists stays as it is. Entries cover the slots in between. Targets
-// that were bound or freed are left in the outbox.
+// that were bound or freed are left in the outbox. A tombstone is written over as
+// any trigger is, by its version, so that nobody who knows the dead one, nor a Bury
+// that comes late, can touch the new one.
 func (s *Store) PutTrigger(ctx context.Context, t core.Trigger, settled time.Time, checkNext bool, entries []core.LedgerEntry, touched []core.Target) error {
 	expect := t.Version
 	t.Version++
@@ -204,28 +206,10 @@ func (s *Store) Tombstones(ctx context.Context, partition int) ([]core.Trigger, 
 	return out, nil
 }
 
-// Bury removes a tombstone with its ledger.
-func (s *Store) Bury(ctx context.Context, uuid string) error {
-	home := s.triggerHome(uuid)
-	read := s.rdb.Pipeline()
-	ids, open := read.ZRange(ctx, home+":led:"+uuid, 0, -1), read.HGet(ctx, home+":open", uuid)
-	if err := exec(ctx, read); err != nil {
-		return unavailable("read ledger", err)
-	}
-	pipe := s.rdb.Pipeline()
-	for _, entry := range ids.Val() {
-		pipe.ZRem(ctx, home+":undecided", uuid+"/"+entry)
-	}
-	for slot := range strings.SplitSeq(open.Val(), ",") {
-		entry, _, _ := strings.Cut(slot, "|")
-		pipe.ZRem(ctx, home+":undecided", uuid+"/"+entry)
-	}
-	pipe.HDel(ctx, home+":open", uuid)
-	pipe.HDel(ctx, home+":early", uuid)
-	pipe.HDel(ctx, home+":trigger", uuid)
-	pipe.ZRem(ctx, home+":edited", uuid)
-	pipe.Del(ctx, home+":led:"+uuid, home+":row:"+uuid, home+":day:"+uuid)
-	_, err := pipe.Exec(ctx)
+// Bury removes a tombstone, as it was read, with its ledger. One that a new trigger
+// has replaced meanwhile stays.
+func (s *Store) Bury(ctx context.Context, t core.Trigger) error {
+	err := buryScript.Run(ctx, s.rdb, []string{s.triggerHome(t.UUID)}, t.UUID, t.Version).Err()
 	return unavailable("remove tombstone", err)
 }
 

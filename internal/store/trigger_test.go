@@ -157,7 +157,7 @@ func TestListTriggersAndTombstones(t *testing.T) {
 	if len(stones) != 1 || stones[0].UUID != dead.UUID {
 		t.Errorf("tombstones: got %+v", stones)
 	}
-	w.ok(w.store.Bury(t.Context(), dead.UUID))
+	w.ok(w.store.Bury(t.Context(), stones[0]))
 	_, err = w.store.Trigger(t.Context(), dead.UUID, true)
 	wantErrorKind(t, "a buried trigger", err, core.NotFound)
 }
@@ -169,10 +169,52 @@ func TestBuryLeavesNothing(t *testing.T) {
 	stone := w.readTrigger(uuid)
 	stone.Deleted, stone.Next = slot(9), time.Time{}
 	w.ok(w.store.PutTrigger(t.Context(), stone, slot(3), true, nil, nil))
-	w.ok(w.store.Bury(t.Context(), uuid))
+	w.wantChanges("bury one that was read before", func() { w.ok(w.store.Bury(t.Context(), stone)) })
+	w.ok(w.store.Bury(t.Context(), w.readTrigger(uuid)))
 	if left := w.keys(); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
 	}
+}
+
+// TestTombstoneIsReplaced puts a new trigger in the place of a deleted one, whose ledger
+// stays; who knows the dead one only can do it no harm.
+func TestTombstoneIsReplaced(t *testing.T) {
+	w := newWorld(t, store.Options{Partitions: 1})
+	uuid := w.trigger("T", slot(1))
+	alive := w.readTrigger(uuid)
+	w.advance(uuid, 1, slot(1), slot(3), published(1, slot(1)), gap(1, core.Missed, 2, 2))
+	stone := alive
+	stone.Deleted, stone.Revision, stone.Next = slot(9), 2, time.Time{}
+	w.ok(w.store.PutTrigger(t.Context(), stone, slot(3), true, nil, nil))
+	stone = w.readTrigger(uuid)
+
+	made := core.Trigger{Meta: core.Meta{UUID: uuid, Name: "made anew", Created: slot(10), Updated: slot(10)}, Enabled: true, Revision: 3, Born: 3, Next: slot(11)}
+	wantErrorKind(t, "created past its tombstone", w.store.PutTrigger(t.Context(), made, time.Time{}, false, nil, nil), core.Exists)
+	made.Version = stone.Version
+	for range 2 { // the reply was lost
+		w.ok(w.store.PutTrigger(t.Context(), made, time.Time{}, true, nil, nil))
+	}
+	another := made
+	another.Name = "another that is as quick"
+	wantErrorKind(t, "replaced twice", w.store.PutTrigger(t.Context(), another, time.Time{}, true, nil, nil), core.Stale)
+	w.wantChanges("by who knows the dead one", func() {
+		w.ok(w.store.Bury(t.Context(), stone))
+		alive.Name = "edited"
+		wantErrorKind(t, "an edit", w.store.PutTrigger(t.Context(), alive, slot(3), true, nil, nil), core.Stale)
+		wantErrorKind(t, "a rename", w.store.PutTrigger(t.Context(), alive, slot(3), false, nil, nil), core.Stale)
+		moved := must(w.store.Advance(t.Context(), []core.Advance{{Trigger: uuid, Revision: 1, From: slot(3), Next: slot(4), Entries: []core.LedgerEntry{published(1, slot(3))}}}))(w)
+		if moved[0] {
+			t.Error("the dead one was advanced")
+		}
+	})
+	got := w.readTrigger(uuid)
+	if made.Version++; got.Name != made.Name || got.Version != made.Version || got.Born != 3 || !got.Next.Equal(slot(11)) || !got.Deleted.IsZero() {
+		t.Errorf("got %+v, want %+v", got, made)
+	}
+	if stones := must(w.store.Tombstones(t.Context(), 0))(w); len(stones) != 0 {
+		t.Errorf("tombstones: got %+v", stones)
+	}
+	w.wantLedger("its first slot", uuid, func() { w.advance(uuid, 3, slot(11), slot(12), published(3, slot(11))) }, "1 1 undecided", "1 2 missed", "3 11 undecided")
 }
 
 // TestEdits follows the edits of a partition from mark to mark.
@@ -242,7 +284,7 @@ func TestTriggerRow(t *testing.T) {
 			Interval: time.Second, Start: at, End: at.Add(time.Hour), Repeat: 3,
 		},
 		Misfire: schedule.Misfire{Policy: schedule.FireAll, Threshold: time.Minute, CatchupWindow: time.Hour, CatchupMax: 7},
-		Overlap: core.Overlap{Policy: core.OverlapBufferAll, Limit: 3}, Enabled: true, Floating: true, Revision: 4, Next: slot(1), Deleted: at,
+		Overlap: core.Overlap{Policy: core.OverlapBufferAll, Limit: 3}, Enabled: true, Floating: true, Revision: 4, Born: 3, Next: slot(1), Deleted: at,
 		Targets: []core.Binding{{Target: core.Target{Kind: core.JobTarget, UUID: "j"}, Ref: "r", Added: at}},
 	}
 	for field := range reflect.ValueOf(full).NumField() {

@@ -28,6 +28,7 @@ type triggerRow struct {
 	Targets     []core.Binding `json:"b,omitempty"`
 	Floating    bool           `json:"f,omitempty"`
 	Deleted     instant        `json:"x,omitzero"`
+	Born        int64          `json:"w,omitempty"`
 	Request     string         `json:"q,omitempty"`
 }
 
@@ -71,7 +72,7 @@ func encodeTrigger(t core.Trigger) ([]byte, error) {
 		Account: t.Account, Dialect: t.Dialect, Name: t.Name, Description: t.Description,
 		Created: instant{t.Created}, Schedule: scheduleRow(t.Schedule), Misfire: misfireRow(t.Misfire), Overlap: t.Overlap,
 		Disabled: !t.Enabled, Targets: t.Targets, Floating: t.Floating, Deleted: instant{t.Deleted},
-		Request: t.Request,
+		Born: t.Born, Request: t.Request,
 	}
 	if !t.Updated.Equal(t.Created) {
 		r.Updated = instant{t.Updated}
@@ -125,6 +126,6 @@ func decodeShort(uuid string, parts []string) (core.Trigger, error) {
 			Version: version, Created: r.Created.Time, Updated: r.Updated.Time, Request: r.Request,
 		},
 		Schedule: schedule.Spec(r.Schedule), Misfire: schedule.Misfire(r.Misfire), Overlap: r.Overlap, Enabled: !r.Disabled,
-		Targets: r.Targets, Floating: r.Floating, Revision: revision, Deleted: r.Deleted.Time,
+		Targets: r.Targets, Floating: r.Floating, Revision: revision, Born: r.Born, Deleted: r.Deleted.Time,
 	}, nil
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,6 @@ const (
 	// deafAfter is how long an executor may take to return once its context has
 	// ended, before its attempt is ended without it.
 	deafAfter = 10 * time.Second
-	// maxOutput bounds the output kept with an attempt.
-	maxOutput = 64 << 10
 	// again is the wait before a write that did not go through is repeated.
 	again = 200 * time.Millisecond
 )
@@ -153,7 +152,7 @@ func (w *Worker) attempt(d core.Dispatch, b core.Begun, free func()) error {
 	w.begin(d, &attempt{cancel: cancel})
 	defer w.end(d)
 
-	ex, ok := w.types[b.Step.Type]
+	kind, ok := w.types[b.Step.Type]
 	if !ok {
 		free()
 		w.log.WarnContext(ctx, "attempt released: this worker has no executor for its type", "dispatch", d.ID(), "type", b.Step.Type)
@@ -161,11 +160,12 @@ func (w *Worker) attempt(d core.Dispatch, b core.Begun, free func()) error {
 	}
 	log := newLog(w.store, w.log, d, b.Attempt)
 	began := time.Now()
-	res, err := w.execute(ctx, ex, d, b, log, free)
+	res, err := w.execute(ctx, kind.Executor, d, b, log, free)
 	log.Close()
 	if errors.Is(context.Cause(ctx), executor.ErrReleased) && err != nil {
 		return w.record(d, func(ctx context.Context) error { return w.engine.Release(ctx, d, w.self.ID) })
 	}
+	res.Output = within(res.Output, cmp.Or(kind.MaxOutput, executor.MaxOutputBytes))
 	o := outcome(ctx, res, err)
 	if err != nil {
 		w.log.WarnContext(ctx, "attempt ended", "run", d.Run, "step", d.Step, "attempt", b.Attempt, "job", b.Step.Job, "state", o.State, "reason", short(o.Reason))
@@ -252,11 +252,16 @@ func short(text string) string {
 	return text
 }
 
+// within bounds what is kept with an attempt.
+func within(output string, most int) string {
+	if len(output) <= most {
+		return output
+	}
+	return strings.ToValidUTF8(output[:most], "")
+}
+
 func outcome(ctx context.Context, res executor.Result, err error) core.Outcome {
 	o := core.Outcome{State: core.AttemptSucceeded, ExitCode: res.ExitCode, Output: res.Output}
-	if len(o.Output) > maxOutput {
-		o.Output = strings.ToValidUTF8(o.Output[:maxOutput], "")
-	}
 	if err == nil {
 		return o
 	}

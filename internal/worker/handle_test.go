@@ -102,7 +102,7 @@ func TestOutcomes(t *testing.T) {
 
 func TestResultIsKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		long := strings.Repeat("x", maxOutput+1)
+		long := strings.Repeat("x", executor.MaxOutputBytes+1)
 		b := newBench(t, 1, func(_ context.Context, a executor.Attempt) (executor.Result, error) {
 			if a.ID != dispatch(0).ID() || a.Key != dispatch(0).Key() || a.Number != 1 || a.Type != "work" || a.Log == nil {
 				t.Errorf("the executor got %+v", a)
@@ -114,8 +114,24 @@ func TestResultIsKept(t *testing.T) {
 		})
 		wantNil(t, <-b.handle(0))
 		o := b.eng.all("finish")[0].outcome
-		if o.ExitCode != 7 || len(o.Output) != maxOutput {
-			t.Errorf("exit code %d with %d bytes of output, want 7 with %d", o.ExitCode, len(o.Output), maxOutput)
+		if o.ExitCode != 7 || len(o.Output) != executor.MaxOutputBytes {
+			t.Errorf("exit code %d with %d bytes of output, want 7 with %d", o.ExitCode, len(o.Output), executor.MaxOutputBytes)
+		}
+	})
+}
+
+func TestTypeSaysHowMuchOutputIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const most = 2 * executor.MaxOutputBytes
+		b := newBench(t, 1, func(context.Context, executor.Attempt) (executor.Result, error) {
+			return executor.Result{Output: strings.Repeat("é", most)}, nil
+		})
+		kind := b.types["work"]
+		kind.MaxOutput = most - 1 // in the middle of a letter
+		b.types["work"] = kind
+		wantNil(t, <-b.handle(0))
+		if got, want := b.eng.all("finish")[0].outcome.Output, strings.Repeat("é", most/2-1); got != want {
+			t.Errorf("got %d bytes of output, want %d", len(got), len(want))
 		}
 	})
 }

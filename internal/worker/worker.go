@@ -68,7 +68,7 @@ type Options struct {
 // A Worker executes dispatches.
 type Worker struct {
 	self   core.Worker
-	types  map[string]executor.Executor
+	types  map[string]executor.Type
 	engine Engine
 	store  Store
 	log    *slog.Logger
@@ -103,13 +103,13 @@ func New(eng Engine, store Store, o Options) *Worker {
 			ID: o.Host + "." + id.New()[:8], Host: o.Host, Tags: o.Tags, Slots: o.Slots, Version: o.Version,
 			Resources: o.Resources, Queues: o.Queues, Started: time.Now().UTC(),
 		},
-		types: map[string]executor.Executor{}, engine: eng, store: store, meter: o.Metrics, drain: o.Drain,
+		types: map[string]executor.Type{}, engine: eng, store: store, meter: o.Metrics, drain: o.Drain,
 		slots: make(chan struct{}, o.Slots), taken: map[string]time.Time{}, running: map[string]*attempt{},
 	}
 	w.log = o.Log.With("worker", w.self.ID)
 	for _, t := range o.Types {
 		w.self.Types = append(w.self.Types, t.Spec)
-		w.types[t.Spec.Type] = t.Executor
+		w.types[t.Spec.Type] = t
 	}
 	return w
 }

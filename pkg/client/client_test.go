@@ -18,6 +18,7 @@ import (
 
 	"github.com/takt-dev/takt/internal/api/native"
 	"github.com/takt-dev/takt/internal/auth"
+	"github.com/takt-dev/takt/internal/cbt/understudy"
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/engine"
 	"github.com/takt-dev/takt/internal/store"
@@ -40,6 +41,7 @@ type server struct {
 	eng   *engine.Engine
 	store *store.Store
 	sent  chan core.Dispatch
+	host  *understudy.Worker // carries out what is sent, if there is one
 }
 
 // serve starts a server; between sees each request before it.
@@ -75,6 +77,10 @@ func serve(t *testing.T, between func(http.Handler) http.Handler) *server {
 }
 
 func (s *server) Send(_ context.Context, ds []core.Dispatch) error {
+	if s.host != nil {
+		s.host.Take(ds...)
+		return nil
+	}
 	for _, d := range ds {
 		s.sent <- d
 	}

@@ -13,6 +13,7 @@ type TargetKind string
 const (
 	GroupTarget TargetKind = "group"
 	JobTarget   TargetKind = "job"
+	CBTTarget   TargetKind = "cbt" // of runs only: a CBT task
 )
 
 // RunState is the state of a run.

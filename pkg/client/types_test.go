@@ -23,6 +23,11 @@ func TestTypesAreTheServers(t *testing.T) {
 		{cancelRequest{}, native.CancelRequest{}}, {Run{}, native.Run{}}, {StepCounts{}, native.StepCounts{}}, {runList{}, native.RunList{}},
 		{RunDetail{}, native.RunDetail{}}, {Step{}, native.Step{}}, {Attempt{}, native.Attempt{}}, {logText{}, native.LogText{}},
 		{newSession{}, native.NewSession{}}, {session{}, native.Session{}}, {Me{}, native.Me{}},
+		{CBTFields{}, native.CBTFields{}}, {NewCBTTask{}, native.NewCBTTask{}}, {CBTTask{}, native.CBTTask{}}, {cbtTaskList{}, native.CBTTaskList{}},
+		{CBTMachine{}, native.CBTMachine{}}, {CBTVolume{}, native.CBTVolume{}}, {CBTSession{}, native.CBTSession{}}, {CBTExport{}, native.CBTExport{}},
+		{cbtEnable{}, native.CBTEnable{}}, {cbtDisable{}, native.CBTDisable{}}, {Checkpoint{}, native.Checkpoint{}},
+		{checkpointList{}, native.CheckpointList{}}, {Changes{}, native.Changes{}}, {Extent{}, native.Extent{}},
+		{estimateList{}, native.EstimateList{}}, {Estimate{}, native.Estimate{}}, {VolumeEstimate{}, native.VolumeEstimate{}},
 	}
 	for _, p := range pairs {
 		ours := reflect.TypeOf(p.ours)

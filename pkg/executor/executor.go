@@ -77,7 +77,7 @@ const MaxOutputBytes = 64 << 10
 // A Result is what an attempt leaves behind.
 type Result struct {
 	// Output is shown in the step's history; JSON or text. It is cut to
-	// MaxOutputBytes.
+	// MaxOutputBytes, or to what the Type says.
 	Output string
 	// ExitCode is the exit code of a command or the status of an answer; 0 when
 	// the type has none.
@@ -88,6 +88,9 @@ type Result struct {
 type Type struct {
 	Spec     Spec
 	Executor Executor
+	// MaxOutput is the length in bytes to which the outputs of this type are cut; 0 is
+	// MaxOutputBytes. Outputs are kept in memory until the run is forgotten.
+	MaxOutput int
 }
 
 // Causes of an attempt's context, found by context.Cause.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/takt-dev/takt/internal/api/native"
 	"github.com/takt-dev/takt/internal/auth"
+	"github.com/takt-dev/takt/internal/cbt/understudy"
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/engine"
 	"github.com/takt-dev/takt/internal/store"
@@ -311,11 +312,16 @@ func fail(core.PlannedStep, int) core.Outcome {
 type memoryQueue struct {
 	mu   sync.Mutex
 	sent []core.Dispatch
+	host *understudy.Worker // carries out what is sent, if there is one
 }
 
 func (q *memoryQueue) Send(_ context.Context, ds []core.Dispatch) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.host != nil {
+		q.host.Take(ds...)
+		return nil
+	}
 	q.sent = append(q.sent, ds...)
 	return nil
 }

@@ -2,7 +2,7 @@
 // as JSON resources, without the history that the vendors' dialects carry.
 //
 //	POST /sessions ──▶ token          GET/POST/PATCH/DELETE
-//	                                  /jobs /groups /triggers
+//	                                  /jobs /groups /triggers /cbt-tasks
 //	POST /groups/{id}/runs ─┐
 //	POST /jobs/{id}/runs ───┼──▶ Run ──▶ /runs/{id} ──▶ steps, attempts, logs
 //	POST /triggers/{id}/fire┘
@@ -160,6 +160,18 @@ func (a *API) routes() []route {
 		{"GET", "/runs/:id/steps/:n/log", []string{"attempt", "tail", "follow", "after"}, false, a.stepLog},
 		{"POST", "/runs/:id/cancel", nil, false, a.cancelRun},
 		{"POST", "/runs/:id/retry", nil, false, a.retryRun},
+
+		{"GET", "/cbt-tasks", append(definitions, "status", "machine"), false, a.listCBTTasks},
+		{"POST", "/cbt-tasks", nil, false, a.createCBTTask},
+		{"GET", "/cbt-tasks/:id", nil, false, a.getCBTTask},
+		{"PATCH", "/cbt-tasks/:id", nil, false, a.patchCBTTask},
+		{"DELETE", "/cbt-tasks/:id", []string{"force"}, false, a.deleteCBTTask},
+		{"POST", "/cbt-tasks/:id/enable", nil, false, a.enableCBTTask},
+		{"POST", "/cbt-tasks/:id/disable", nil, false, a.disableCBTTask},
+		{"GET", "/cbt-tasks/:id/checkpoints", nil, false, a.listCheckpoints},
+		{"DELETE", "/cbt-tasks/:id/checkpoints/:name", nil, false, a.deleteCheckpoint},
+		{"GET", "/cbt-tasks/:id/changes", []string{"volume", "from", "to", "startingOffset", "maxResults"}, false, a.readChanges},
+		{"GET", "/cbt-tasks/:id/estimate", nil, false, a.estimateCBT},
 
 		{"GET", "/workers", nil, false, a.listWorkers},
 		{"GET", "/resources", nil, false, a.listResources},

@@ -128,6 +128,11 @@ var wireTypes = map[string]any{
 	"NewSession": native.NewSession{}, "Session": native.Session{}, "Me": native.Me{},
 	"NewAccount": native.NewAccount{}, "AccountPatch": native.AccountPatch{}, "Account": native.Account{}, "AccountList": native.AccountList{},
 	"NewToken": native.NewToken{}, "Token": native.Token{}, "TokenList": native.TokenList{},
+	"CBTPatch": native.CBTFields{}, "NewCBTTask": native.NewCBTTask{}, "CBTTask": native.CBTTask{}, "CBTTaskList": native.CBTTaskList{},
+	"CBTMachine": native.CBTMachine{}, "CBTVolume": native.CBTVolume{}, "CBTSession": native.CBTSession{}, "CBTExport": native.CBTExport{},
+	"CBTEnable": native.CBTEnable{}, "CBTDisable": native.CBTDisable{}, "Checkpoint": native.Checkpoint{}, "CheckpointList": native.CheckpointList{},
+	"Changes": native.Changes{}, "Extent": native.Extent{}, "EstimateList": native.EstimateList{}, "Estimate": native.Estimate{},
+	"VolumeEstimate": native.VolumeEstimate{},
 }
 
 func TestSchemasAreTheWireTypes(t *testing.T) {
@@ -221,7 +226,10 @@ func TestEnumsAreComplete(t *testing.T) {
 		{"RunState", core.RunStates()},
 		{"StepState", core.StepStates()},
 		{"TargetKind", []core.TargetKind{core.GroupTarget, core.JobTarget}},
+		{"RunKind", []core.TargetKind{core.GroupTarget, core.JobTarget, core.CBTTarget}},
 		{"Dialect", []core.Dialect{core.Native, core.ZStack}},
+		{"CBTStatus", []core.CBTStatus{core.CBTCreated, core.CBTStarting, core.CBTRunning, core.CBTStopped, core.CBTFailed}},
+		{"CBTOperation", []core.CBTOp{core.CBTEnable, core.CBTDisable, core.CBTDelete, core.CBTForget, core.CBTCheck, core.CBTExport, core.CBTUnexport}},
 		{"CronDialect", []schedule.Dialect{schedule.Quartz, schedule.Unix}},
 		{"Role", []core.Role{core.Admin, core.Operator, core.Viewer}},
 		{"Priority", []core.Priority{core.PriorityCritical, core.PriorityDefault, core.PriorityLow}},

@@ -64,6 +64,8 @@ func decodeInto(text []byte, fields any) error {
 		*f = GroupFields{}
 	case *TriggerFields:
 		*f = TriggerFields{}
+	case *CBTFields:
+		*f = CBTFields{}
 	}
 	if err := json.Unmarshal(text, fields); err != nil {
 		return core.Wrap(core.Invalid, err, "the patch does not fit: %v", err)

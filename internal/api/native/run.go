@@ -67,7 +67,7 @@ func (a *API) listRuns(c *gin.Context) error {
 func runFilter(q *query) (core.RunFilter, error) {
 	f := core.RunFilter{
 		Account: q.uuid("account"),
-		Kind:    oneOf(q, "kind", core.GroupTarget, core.JobTarget),
+		Kind:    oneOf(q, "kind", core.GroupTarget, core.JobTarget, core.CBTTarget),
 		Trigger: q.uuid("trigger"),
 		Dialect: oneOf(q, "dialect", core.Native, core.ZStack),
 		States:  manyOf(q, "state", core.RunStates()...),
@@ -124,6 +124,9 @@ func (a *API) getRun(c *gin.Context) error {
 		steps, out.Skip = steps[:limit], skip+limit
 	}
 	out.Steps = each(steps, m.step)
+	if r.Type == core.CBTType {
+		hideExports(ctx, r, out.Steps)
+	}
 	return answer(c, http.StatusOK, out)
 }
 

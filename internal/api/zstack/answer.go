@@ -19,6 +19,19 @@ type answer struct {
 	class     string
 	total     *int
 	warning   string // that the list or the total is not all there is; "" = it is
+	success   bool   // tells so, as the pages of newer calls have it
+	parts     []part // what newer calls answer besides
+}
+
+// A part is a list of an answer that has a key of its own.
+type part struct {
+	key, class string
+	list       []any
+}
+
+// A parent is an inventory that holds a list of others.
+type parent interface {
+	children() (field, class string, n int)
 }
 
 func one(class string, inventory any) answer { return answer{inventory: inventory, class: class} }
@@ -37,15 +50,21 @@ func (an answer) encode(schema bool) []byte {
 	if an.inventory != nil {
 		body["inventory"] = an.inventory
 		classes["inventory"] = an.class
+		nested(classes, "inventory", an.inventory)
 		if an.class != sessionClass {
 			body["error"] = nil // the pages list it as always there
 		}
 	}
 	if an.list != nil {
 		body["inventories"] = an.list
-		for i := range an.list {
-			classes["inventories["+strconv.Itoa(i)+"]"] = an.class
-		}
+		listed(classes, "inventories", an.class, an.list)
+	}
+	for _, p := range an.parts {
+		body[p.key] = p.list
+		listed(classes, p.key, p.class, p.list)
+	}
+	if an.success {
+		body["success"] = true
 	}
 	if an.total != nil {
 		body["total"] = *an.total
@@ -53,10 +72,29 @@ func (an answer) encode(schema bool) []byte {
 	if an.warning != "" {
 		body["warning"] = an.warning // a key that neither SDK minds
 	}
-	if schema && (an.inventory != nil || an.list != nil) {
+	if schema && (an.inventory != nil || an.list != nil || len(an.parts) > 0) {
 		body["schema"] = classes
 	}
 	return encode(body)
+}
+
+func listed(classes map[string]string, key, class string, list []any) {
+	for i, v := range list {
+		path := key + "[" + strconv.Itoa(i) + "]"
+		classes[path] = class
+		nested(classes, path, v)
+	}
+}
+
+func nested(classes map[string]string, path string, v any) {
+	p, ok := v.(parent)
+	if !ok {
+		return
+	}
+	field, class, n := p.children()
+	for i := range n {
+		classes[path+"."+field+"["+strconv.Itoa(i)+"]"] = class
+	}
 }
 
 // withoutSchema takes the schema out of an encoded answer.

@@ -31,7 +31,7 @@ type request struct {
 
 // read takes a mutation off the wire. All its errors are answered at once.
 func (a *API) read(c *gin.Context, e endpoint) (request, error) {
-	r := request{job: c.GetHeader("X-Job-UUID"), timeout: a.opts.Timeout}
+	r := request{job: c.GetHeader("X-Job-UUID")}
 	var err error
 	if r.session, err = authorization(c.Request.Header); err != nil {
 		return r, err
@@ -42,15 +42,15 @@ func (a *API) read(c *gin.Context, e endpoint) (request, error) {
 	if r.hook, err = a.hookOf(c); err != nil {
 		return r, err
 	}
-	if r.timeout, err = timeoutOf(c, r.timeout); err != nil {
-		return r, err
-	}
 	body, err := readBody(c)
 	if err != nil {
 		return r, err
 	}
 	k, fields, err := e.pick(body)
 	if err != nil {
+		return r, err
+	}
+	if r.timeout, err = timeoutOf(c, a.usualTimeout(k.name)); err != nil {
 		return r, err
 	}
 	r.asked = asked{Call: k.name, Path: map[string]string{}, Fields: fields}

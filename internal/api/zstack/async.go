@@ -170,7 +170,7 @@ func (a *API) answerLater(patience context.Context, c *gin.Context, w work) {
 // answerNow answers with the result. What takes longer than SyncWait becomes a
 // receipt after all, stored before the 202 is sent.
 func (a *API) answerNow(patience context.Context, c *gin.Context, w work) {
-	ctx, stop := context.WithCancelCause(context.WithoutCancel(patience))
+	ctx, stop := context.WithCancelCause(withAnswerDue(context.WithoutCancel(patience), patience, a.opts.SyncWait))
 	done := make(chan outcome, 1)
 	a.busy.Go(func() { done <- a.do(ctx, w) })
 	select {

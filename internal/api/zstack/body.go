@@ -57,11 +57,10 @@ func (e endpoint) pick(body map[string]any) (call, map[string]any, error) {
 		if err != nil {
 			return call{}, nil, err
 		}
-		if e.method == http.MethodDelete { // documented beside params as well as inside
-			for name, v := range body {
-				if _, inside := fields[name]; !inside && name != "params" {
-					fields[name] = v
-				}
+		for name, v := range body { // documented beside params as well as inside
+			_, inside := fields[name]
+			if !inside && name != "params" && (e.method == http.MethodDelete || name == "force") {
+				fields[name] = v
 			}
 		}
 		return e.calls[0], fields, checkTags(body, fields)

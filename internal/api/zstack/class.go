@@ -15,6 +15,7 @@ const (
 	jobs     noun = "job"
 	triggers noun = "trigger"
 	history  noun = "history"
+	cbtTasks noun = "CBT task"
 )
 
 // A class says which fields an inventory has and where its names lead.
@@ -37,6 +38,7 @@ var classes = map[noun]class{
 	triggers: newClass[triggerInventory](triggerClass, map[string]hop{"job": {"jobsUuid", jobs}, "jobGroup": {"jobGroupsUuid", groups}}),
 	keys:     newClass[accessKeyInventory](accessKeyClass, nil),
 	history:  newClass[historyInventory](historyClass, nil),
+	cbtTasks: cbtTaskColumns(),
 }
 
 // A kind is how the values of a column compare.
@@ -56,6 +58,7 @@ type column struct {
 	index  int
 	kind   kind
 	hidden bool
+	inner  int // of a list of inventories: 1 + the index of a text field of theirs; 0 = no such list
 }
 
 // newClass reads the columns off the JSON names of an inventory, so that what can
@@ -94,7 +97,11 @@ func (col column) value(inventory any) any {
 	if col.index < 0 {
 		return []string(nil)
 	}
-	switch v := reflect.ValueOf(inventory).Field(col.index).Interface().(type) {
+	field := reflect.ValueOf(inventory).Field(col.index)
+	if col.inner > 0 {
+		return innerTexts(field, col.inner-1)
+	}
+	switch v := field.Interface().(type) {
 	case int64:
 		if col.kind == textKind {
 			return strconv.FormatInt(v, 10)
@@ -118,6 +125,26 @@ func (col column) value(inventory any) any {
 	default:
 		return v
 	}
+}
+
+// innerTexts gives a text field of each inventory of a list.
+func innerTexts(list reflect.Value, field int) []string {
+	out := make([]string, list.Len())
+	for i := range out {
+		out[i] = list.Index(i).Field(field).String()
+	}
+	return out
+}
+
+// flat gives a query in which fields of inventories within a list are columns, as
+// resourceRefs.resourceUuid is one.
+func (c class) flat(q query) query {
+	for i, cond := range q.conditions {
+		if _, ok := c.columns[cond.name()]; ok {
+			q.conditions[i].hop, q.conditions[i].field = "", cond.name()
+		}
+	}
+	return q
 }
 
 // check refuses a query for fields that the class does not have. What it refuses is

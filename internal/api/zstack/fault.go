@@ -20,6 +20,7 @@ const (
 	codeOperation    = "SYS.1006"
 	codeArgument     = "SYS.1007"
 	codeNotReady     = "SYS.1010"
+	codeCanceled     = "SYS.1017"
 	codeLogin        = "ID.1000"
 	codeSession      = "ID.1001"
 	codeDenied       = "ID.1002"
@@ -33,6 +34,7 @@ var descriptions = map[string]string{
 	codeOperation:    "An operation failed",
 	codeArgument:     "One or more API argument is invalid",
 	codeNotReady:     "The system is not ready",
+	codeCanceled:     "The operation was canceled",
 	codeLogin:        "Unable to authenticate a user",
 	codeSession:      "The session is invalid, either wrong session id or the session has been expired",
 	codeDenied:       "No permission to do the operation",

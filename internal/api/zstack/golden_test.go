@@ -40,6 +40,7 @@ func TestGolden(t *testing.T) {
 		for _, way := range []string{"direct", "below v1", "polled"} {
 			t.Run(strings.TrimSuffix(filepath.Base(file), ".txt")+"/"+way, func(t *testing.T) {
 				c := conversation{newReplica(t, setting{}), way, map[string]string{}}
+				c.replica.attend(seedVM)
 				for _, s := range steps {
 					c.hold(t, s)
 				}

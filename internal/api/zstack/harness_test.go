@@ -19,6 +19,7 @@ import (
 
 	"github.com/takt-dev/takt/internal/api/zstack"
 	"github.com/takt-dev/takt/internal/auth"
+	"github.com/takt-dev/takt/internal/cbt/understudy"
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/engine"
 	"github.com/takt-dev/takt/internal/id"
@@ -52,11 +53,16 @@ type recorder struct {
 	mu   sync.Mutex
 	sent []core.Dispatch
 	rang []string
+	host *understudy.Worker // carries out what is sent, if there is one
 }
 
 func (r *recorder) Send(_ context.Context, ds []core.Dispatch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.host != nil {
+		r.host.Take(ds...)
+		return nil
+	}
 	r.sent = append(r.sent, ds...)
 	return nil
 }
@@ -69,7 +75,13 @@ func (r *recorder) RingTrigger(trigger string) {
 	r.rang = append(r.rang, trigger)
 }
 
-func (r *recorder) Stop(core.Stop) {}
+func (r *recorder) Stop(s core.Stop) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.host != nil {
+		r.host.Stop(s)
+	}
+}
 
 // take gives the dispatches sent since the last call.
 func (r *recorder) take() []core.Dispatch {

@@ -111,7 +111,7 @@ func (a *API) total(ctx context.Context, h historyQuery) (int, error) {
 		return 0, err
 	}
 	alike := slices.DeleteFunc(parts[0], func(t core.Tally) bool {
-		return !passes(h.ofRun, historyInventory{TriggerUUID: nullable(t.Trigger), JobType: t.Type, SchedulerJobGroupUUID: groupOf(t.Target)})
+		return t.Type == core.CBTType || !passes(h.ofRun, historyInventory{TriggerUUID: nullable(t.Trigger), JobType: t.Type, SchedulerJobGroupUUID: groupOf(t.Target)})
 	})
 	if h.jobs != nil {
 		return a.totalOfJobs(ctx, h, alike)

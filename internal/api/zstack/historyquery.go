@@ -31,7 +31,9 @@ var runColumns = []string{
 
 func (a *API) planHistory(q query) (historyQuery, error) {
 	c := classes[history]
-	h := historyQuery{query: q, filter: core.RunFilter{Dialect: core.ZStack, Limit: runPage}}
+	h := historyQuery{query: q, filter: core.RunFilter{
+		Dialect: core.ZStack, Kinds: []core.TargetKind{core.GroupTarget, core.JobTarget}, Limit: runPage,
+	}}
 	for _, cond := range q.conditions {
 		t, err := cond.compile(c.columns[cond.field], a.opts.Zone)
 		if err != nil {

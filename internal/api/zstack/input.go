@@ -52,6 +52,16 @@ func repeated(q url.Values, name string) []string {
 	}
 }
 
+// checkMap refuses a map of a query string, written k.sub=v, that has a key twice.
+func checkMap(q url.Values, name string) error {
+	for key, values := range q {
+		if strings.HasPrefix(key, name+".") && len(values) > 1 {
+			return badRequest("duplicate map key[%s] in the query string", excerpt(key))
+		}
+	}
+	return nil
+}
+
 func (in *input) misfit(name, want string, v any) {
 	if in.mismatch == nil {
 		in.mismatch = badRequest("[%s] field is excepted %s, but was [%s].", name, want, excerpt(textOf(v)))

@@ -79,6 +79,7 @@ func (a *API) ask(c *gin.Context, n noun, always []condition) (answer, error) {
 		}
 		q.conditions = append(q.conditions, condition{field: "uuid", op: equal, value: uuid})
 	}
+	q = classes[n].flat(q)
 	if err := classes[n].check(q); err != nil {
 		return answer{}, err
 	}
@@ -101,7 +102,9 @@ func (a *API) queryDefinitions(ctx context.Context, n noun, q query) (answer, er
 	if q.sort != "" {
 		slices.SortStableFunc(found, classes[n].order(q))
 	}
-	return q.page(classes[n], found), nil
+	an := q.page(classes[n], found)
+	an.success = n == cbtTasks // as the pages of newer calls have it
+	return an, nil
 }
 
 // exactly gives the value that a field must have by q, or "".
@@ -203,6 +206,8 @@ func (a *API) inventories(ctx context.Context, n noun, uuid string) ([]any, erro
 		return a.jobs(ctx, uuid)
 	case keys:
 		return a.accessKeys(ctx, uuid)
+	case cbtTasks:
+		return a.cbtTasks(ctx, uuid)
 	default:
 		return a.triggers(ctx, uuid)
 	}

@@ -44,6 +44,8 @@ func (e endpoint) named(in *input) []ref {
 		refs = append(refs, jobRef("uuid", uuid))
 	case strings.HasPrefix(e.path, "/scheduler/triggers/"):
 		refs = append(refs, triggerRef("uuid", uuid))
+	case strings.HasPrefix(e.path, "/cbt-task/"):
+		refs = append(refs, cbtTaskRef("uuid", uuid))
 	}
 	refs = append(refs, triggerRef("schedulerTriggerUuid", strings.TrimSpace(in.path("schedulerTriggerUuid"))))
 	for _, field := range []string{"schedulerJobUuids", "jobUuids"} {
@@ -87,6 +89,9 @@ func (a *API) accountOf(ctx context.Context, r ref) (string, error) {
 	case "job":
 		j, err := a.eng.Job(ctx, r.uuid)
 		return j.Account, err
+	case "CBT task":
+		t, err := a.eng.CBTTask(ctx, r.uuid)
+		return t.Account, err
 	}
 	t, err := a.eng.Trigger(ctx, r.uuid)
 	return t.Account, err

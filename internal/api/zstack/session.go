@@ -178,8 +178,13 @@ func loginFault(err error) error {
 	return err
 }
 
-// logout serves LogOut, which succeeds for an unknown session as well.
+// logout serves LogOut, which succeeds for an unknown session as well. What is told
+// of the client means nothing here, but has to be a map.
 func (a *API) logout(c *gin.Context) {
+	if err := checkMap(c.Request.URL.Query(), "clientInfo"); err != nil {
+		a.refuse(c, err)
+		return
+	}
 	if err := a.auth.Logout(c.Request.Context(), c.Param("uuid")); err != nil {
 		a.refuse(c, err)
 		return

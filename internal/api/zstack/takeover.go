@@ -58,6 +58,7 @@ func (a *API) Run(ctx context.Context) {
 	hands := make(chan struct{}, atOnce)
 	var under sync.WaitGroup
 	defer under.Wait()
+	defer a.depart() // what waits for a worker ends, and is given back
 	for failing := false; ; {
 		err := a.look(ctx, func(id string) {
 			select {

@@ -1,6 +1,7 @@
-// Package zstack speaks ZStack's scheduler API, so that ZStack's own clients
-// (the Java SDK, the Go SDK, curl, Terraform) work against Takt unmodified. It
-// translates; every rule about jobs, groups, triggers and runs is the engine's.
+// Package zstack speaks ZStack's scheduler and CBT API, so that ZStack's own
+// clients (the Java SDK, the Go SDK, curl, Terraform) work against Takt unmodified.
+// It translates; every rule about jobs, groups, triggers, CBT tasks and runs is the
+// engine's.
 //
 // There are three kinds of calls:
 //
@@ -87,6 +88,9 @@ type API struct {
 	calls map[string]call // of the mutations, by name
 	hooks *safehttp.Client
 	due   chan struct{} // a receipt can be taken
+
+	leaving context.Context // ends when Run is told to end
+	depart  context.CancelFunc
 }
 
 // New makes an API on an engine and the sessions of its accounts.
@@ -102,6 +106,7 @@ func New(eng *engine.Engine, sessions Sessions, opts Options) *API {
 	opts.SyncWait = cmp.Or(opts.SyncWait, 8*time.Second)
 	opts.Timeout = cmp.Or(opts.Timeout, 30*time.Minute)
 	a := &API{eng: eng, auth: sessions, opts: opts, log: cmp.Or(opts.Log, slog.Default()), hooks: opts.Hooks, due: make(chan struct{}, 1)}
+	a.leaving, a.depart = context.WithCancel(context.Background())
 	if a.hooks == nil {
 		a.hooks = safehttp.New(safehttp.Policy{Setting: HookSetting})
 	}
@@ -136,6 +141,9 @@ func (a *API) Mount(r gin.IRouter) {
 	get(r, "/scheduler/triggers/:uuid", a.query(triggers))
 	get(r, "/scheduler/job/history", a.query(history))
 	get(r, "/scheduler/report", a.report)
+
+	get(r, "/cbt-task", a.query(cbtTasks))
+	get(r, "/cbt-task/:uuid", a.query(cbtTasks))
 
 	get(r, "/accesskeys", a.query(keys))
 	get(r, "/accesskeys/:uuid", a.query(keys))
@@ -179,7 +187,7 @@ func (a *API) mutations() []endpoint {
 	at := func(method, path, name string, prepare func(*input) operation) endpoint {
 		return endpoint{method, path, []call{{name, prepare}}}
 	}
-	return []endpoint{
+	return append(a.cbtEndpoints(), []endpoint{
 		at(http.MethodPut, "/accounts/sessions/:uuid/renew", renewSession, a.renewSession),
 		at(http.MethodPost, "/accesskeys", createAccessKey, a.createAccessKey),
 		at(http.MethodDelete, "/accesskeys/:uuid", "DeleteAccessKey", a.deleteAccessKey),
@@ -207,5 +215,5 @@ func (a *API) mutations() []endpoint {
 		{http.MethodPut, "/scheduler/triggers/:uuid/actions", []call{
 			{"UpdateSchedulerTrigger", a.updateTrigger}, {"RunSchedulerTrigger", a.runTrigger},
 		}},
-	}
+	}...)
 }

@@ -16,6 +16,9 @@
 --   <root>:outbox       zset of effects on other keys that are not yet confirmed
 --   <root>:req:<id>     string, the stored decision of an admission
 --   <root>:count        hash of counters kept at transitions
+--   <root>:cbt:<task>   hash, one CBT task; its fields stand at the head of cbtmove.lua
+--   <root>:cbts         set of the CBT tasks
+--   <root>:cbtvm        hash machine -> "<task>|<ms>": the CBT task that it is claimed for
 --
 -- A step field is st|fc|fr|n|bad|lost|q|w|t0|t1|code|txt: state letter, fence
 -- counter and random part, attempts, attempts counted as failures, attempts
@@ -92,6 +95,65 @@ local function open_steps(run)
   return open, c
 end
 
+-- Deletes a CBT task. The claims on its machines are released by the outbox.
+local function drop_cbt(task)
+  local def = cjson.decode(redis.call('HGET', R .. ':cbt:' .. task, 'def'))
+  for _, machine in ipairs(def.machines) do
+    redis.call('ZADD', R .. ':outbox', NOW, 'cbtvm|' .. task .. '|' .. machine)
+  end
+  redis.call('ZREM', R .. ':outbox', 'cbt|' .. task)
+  redis.call('ZREM', R .. ':timers', 'cbt|' .. task)
+  redis.call('SREM', R .. ':cbts', task)
+  redis.call('DEL', R .. ':cbt:' .. task)
+end
+
+-- Keeps the record that an attempt of step i has answered last, the first of two lines
+-- of JSON, as that of the machine with this index.
+local function keep_record(key, index, run, i, attempts)
+  for n = attempts, 1, -1 do
+    local out = redis.call('HGET', R .. ':out:' .. run, i .. '.' .. n)
+    local record = out and string.match(out, '^({[^\n]*})\n')
+    if record then return redis.call('HSET', key, 'r' .. index, record) end
+  end
+end
+
+-- Applies the end of a run in state letter st to the CBT task whose transition it is.
+local function settle_cbt(key, task, run, st, why)
+  local h = redis.call('HMGET', key, 'p', 'then', 'else', 'only', 'ms', 'past', 'st')
+  local to, look, blame, i = st == 's' and h[2] or h[3], h[4] ~= '', nil, 0
+  local several = string.find(h[5], ',', 1, true)
+  for index, machine in string.gmatch(h[5], '(%d+)=(%x+)') do
+    local s = get_step(run, i)
+    if s then keep_record(key, index, run, i, s.n) end
+    if s and not blame and s.st ~= 's' and (not look or s.st == 'f' and s.code == h[4]) then
+      blame = (several and 'machine ' .. machine .. ': ' or '') .. s.txt
+    end
+    i = i + 1
+  end
+  -- Only what a worker has seen counts against a task that was merely looked at.
+  if look and not blame then to = h[2] end
+  if to == '' then return drop_cbt(task) end
+  redis.call('HDEL', key, 'p', 'ord', 'prun', 'then', 'else', 'only', 'ms')
+  redis.call('ZREM', R .. ':outbox', 'cbt|' .. task)
+  if to == 'Running' then redis.call('ZADD', R .. ':timers', NOW + 60000, 'cbt|' .. task) end
+  if look and to == h[7] then return end
+  if st ~= 's' then
+    why = blame or why
+    redis.call('HSET', key, 'why', why)
+  elseif to ~= 'Failed' then
+    redis.call('HDEL', key, 'why')
+  end
+  redis.call('HSET', key, 'st', to, 'up', NOW_TEXT)
+  redis.call('HINCRBY', key, 'v', 1)
+  if look then return end
+  local past = {string.sub(h[1], 1, -2) .. ',"state":"' .. st .. '","reason":' .. cjson.encode(st ~= 's' and why or '')
+    .. ',"ended":' .. NOW_TEXT .. '}'}
+  for entry in string.gmatch(h[6] or '', '[^\n]+') do
+    if #past < 8 then past[#past + 1] = entry end
+  end
+  redis.call('HSET', key, 'past', table.concat(past, '\n'))
+end
+
 -- Ends a run whose steps have all ended, and starts the next buffered run of
 -- its target. Returns the state letter, or '' while steps are open.
 local function settle_run(run)
@@ -111,6 +173,8 @@ local function settle_run(run)
   redis.call('ZREM', R .. ':timers', 'deadline|' .. run)
   redis.call('ZREM', R .. ':outbox', 'expand|' .. run, 'cancel|' .. run)
   redis.call('ZADD', R .. ':timers', NOW + tonumber(h[3]), 'forget|' .. run)
+  local cbt = R .. ':cbt:' .. h[2]
+  if redis.call('HGET', cbt, 'prun') == run then settle_cbt(cbt, h[2], run, st, h[4] or '') end
   if redis.call('ZCARD', R .. ':act:' .. h[2]) == 0 then
     local nextrun = redis.call('ZPOPMIN', R .. ':buf:' .. h[2])
     if nextrun[1] then

@@ -1,0 +1,47 @@
+package volume
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/takt-dev/takt/internal/cbt"
+	"github.com/takt-dev/takt/internal/cbt/qcow2"
+)
+
+// backingDepth bounds a chain of images that back each other.
+const backingDepth = 16
+
+// admitBacking refuses an image that would make the daemon open what lies elsewhere:
+// a header is data, and the guest's owner may have written it.
+func (s *Server) admitBacking(f *os.File, format string, depth int) error {
+	if format != cbt.FormatQcow2 {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("look at image: %w", err)
+	}
+	image, err := qcow2.Open(f, info.Size()) // refuses external data files
+	if err != nil {
+		return fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	name, kind := image.Backing()
+	switch {
+	case name == "":
+		return nil
+	case kind != cbt.FormatRaw && kind != cbt.FormatQcow2:
+		return fmt.Errorf("%w: the image does not say which format %s has", cbt.ErrUnsupported, name)
+	case depth == backingDepth:
+		return fmt.Errorf("%w: more than %d images behind each other", cbt.ErrUnsupported, backingDepth)
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(filepath.Dir(f.Name()), name)
+	}
+	below, err := s.Roots.Open(name, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer below.Close()
+	return s.admitBacking(below, kind, depth+1)
+}

@@ -1,0 +1,100 @@
+package process
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/takt-dev/takt/internal/cbt"
+	"github.com/takt-dev/takt/internal/config"
+	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/executor/tracking"
+)
+
+// tracked is the host whose machines the worker tracks, nil where none is configured.
+func tracked(cfg config.CBT, log *slog.Logger) (*tracking.Host, error) {
+	if !cfg.Configured() {
+		return nil, nil
+	}
+	s := tracking.Settings{Roots: cfg.Roots, Dir: cfg.Dir, Log: log}
+	for _, m := range cfg.Machines {
+		s.Machines = append(s.Machines, tracking.Machine{
+			UUID: config.PlainUUID(m.UUID), Name: m.Name, QMP: m.QMP, Driver: m.Driver, Fuzzy: m.Fuzzy,
+			Disks: disksOf(m.Disks), Listen: listenOf(cfg.Listen, m.Port, len(s.Machines)),
+		})
+	}
+	for _, v := range cfg.Volumes {
+		disks := disksOf([]config.CBTVolume{v})
+		s.Machines = append(s.Machines, tracking.Machine{
+			UUID: disks[0].Volume, Driver: cbt.DriverScan, Disks: disks, Listen: listenOf(cfg.Listen, 0, len(s.Machines)),
+		})
+	}
+	return tracking.New(s)
+}
+
+func disksOf(volumes []config.CBTVolume) []cbt.Disk {
+	disks := make([]cbt.Disk, len(volumes))
+	for i, v := range volumes {
+		disks[i] = cbt.Disk{Volume: config.PlainUUID(v.Volume), Path: v.Path, Format: v.Format}
+	}
+	return disks
+}
+
+// listenOf gives each machine a port of its own: QEMU has one NBD server each.
+func listenOf(l config.CBTListen, own, index int) cbt.Listen {
+	if l.Host == "" {
+		return cbt.Listen{}
+	}
+	if own == 0 {
+		own = l.PortFrom + index
+	}
+	return cbt.Listen{Host: l.Host, Port: own, Certs: l.Certs}
+}
+
+// withResources adds what a host has to what the configuration lists.
+func withResources(listed []string, h *tracking.Host) []string {
+	if h == nil {
+		return listed
+	}
+	all := append(slices.Clone(listed), h.Resources()...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// A tracker lists the CBT tasks that there are.
+type tracker interface {
+	CBTTasks(ctx context.Context) ([]core.CBTTask, error)
+}
+
+// tend serves again what the process before served, and sweeps until stop is called,
+// which waits.
+func tend(ctx context.Context, h *tracking.Host, eng tracker, log *slog.Logger) (stop func()) {
+	if h == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var tending sync.WaitGroup
+	tending.Go(func() {
+		h.Resume(ctx)
+		h.Sweep(ctx, func(ctx context.Context, name string) bool { return exists(ctx, eng, name, log) })
+	})
+	return func() {
+		cancel()
+		tending.Wait()
+	}
+}
+
+// exists says of the name of a task whether it is one. While that cannot be asked, it
+// is.
+func exists(ctx context.Context, eng tracker, name string, log *slog.Logger) bool {
+	tasks, err := eng.CBTTasks(core.WithCaller(ctx, core.Caller{Role: core.Admin}))
+	if err != nil {
+		log.WarnContext(ctx, "the sweeper cannot ask for CBT tasks", "err", err)
+		return true
+	}
+	return slices.ContainsFunc(tasks, func(t core.CBTTask) bool {
+		its, err := cbt.TaskName(t.UUID)
+		return err == nil && its == name
+	})
+}
