@@ -62,6 +62,7 @@ type Step struct {
 	Started  time.Time
 	Ended    time.Time
 	Reason   string    // why it waits, was skipped or failed
+	Progress Progress  // of the attempt under way, as its worker told last; zero if it did not
 	Attempts []Attempt // oldest first
 }
 

@@ -43,7 +43,11 @@ type Heartbeat struct {
 	Taken    []string // ids of dispatches taken and not begun
 	Running  []string // ids of dispatches whose attempt it executes
 	Draining bool
+	Progress map[string]Progress // of running attempts that have told it, by dispatch id
 }
+
+// A Progress says how far an attempt has come, in units of its executor's choice.
+type Progress struct{ Done, Total int64 }
 
 // A Resource is something that workers reach: what was once announced is
 // remembered, so that a job for a resource that is away is accepted.

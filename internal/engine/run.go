@@ -76,15 +76,38 @@ func (e *Engine) Run(ctx context.Context, run string) (core.Run, error) {
 	return r, maySee(ctx, "run", run, r.Account)
 }
 
-// Steps gives the steps of a run with their attempts.
+// Steps gives the steps of a run with their attempts, and of those that run the
+// progress that their workers have told.
 func (e *Engine) Steps(ctx context.Context, run string) ([]core.Step, error) {
 	r, err := e.Run(ctx, run)
 	if err != nil {
 		return nil, err
 	}
 	steps, err := e.store.Steps(ctx, run)
+	if err != nil {
+		return nil, err
+	}
 	veil(ctx, r, steps)
-	return steps, err
+	return steps, e.addProgress(ctx, run, steps)
+}
+
+// addProgress asks for the fleet only where a step runs.
+func (e *Engine) addProgress(ctx context.Context, run string, steps []core.Step) error {
+	var f core.Fleet
+	for i, s := range steps {
+		if s.State != core.StepRunning {
+			continue
+		}
+		if f.Held == nil {
+			var err error
+			if f, err = e.Fleet(ctx); err != nil {
+				return err
+			}
+		}
+		d := core.Dispatch{Run: run, Step: s.Index, Fence: s.Fence}
+		steps[i].Progress = f.Held[s.Worker].Progress[d.ID()]
+	}
+	return nil
 }
 
 // Runs gives a page of the runs the caller may see.

@@ -25,13 +25,37 @@ type load struct {
 	Taken    []string `json:"taken,omitempty"`
 	Running  []string `json:"running,omitempty"`
 	Draining bool     `json:"draining,omitempty"`
+	// Progress of running dispatches: done and total.
+	Progress map[string][2]int64 `json:"progress,omitempty"`
+}
+
+func loadOf(h core.Heartbeat) load {
+	l := load{Taken: h.Taken, Running: h.Running, Draining: h.Draining}
+	for d, p := range h.Progress {
+		if l.Progress == nil {
+			l.Progress = make(map[string][2]int64, len(h.Progress))
+		}
+		l.Progress[d] = [2]int64{p.Done, p.Total}
+	}
+	return l
+}
+
+func (l load) heartbeat(worker string) core.Heartbeat {
+	h := core.Heartbeat{Worker: worker, Taken: l.Taken, Running: l.Running, Draining: l.Draining}
+	for d, p := range l.Progress {
+		if h.Progress == nil {
+			h.Progress = make(map[string]core.Progress, len(l.Progress))
+		}
+		h.Progress[d] = core.Progress{Done: p[0], Total: p[1]}
+	}
+	return h
 }
 
 // Beat takes a heartbeat. announce is nil when nothing has changed since the last
 // one. It returns the dispatches to stop; a NotFound error asks for an
 // announcement.
 func (s *Store) Beat(ctx context.Context, h core.Heartbeat, announce *core.Worker) ([]string, error) {
-	held, err := json.Marshal(load{h.Taken, h.Running, h.Draining})
+	held, err := json.Marshal(loadOf(h))
 	if err != nil {
 		return nil, fmt.Errorf("encode heartbeat: %w", err)
 	}
@@ -123,7 +147,7 @@ func addWorker(f *core.Fleet, z redis.Z, workers, loads map[string]string) error
 	w.Live = f.Now.Sub(w.Seen) < LiveFor
 	w.Draining, w.Busy = l.Draining, len(l.Running)
 	f.Workers[id] = w
-	f.Held[id] = core.Heartbeat{Worker: id, Taken: l.Taken, Running: l.Running, Draining: l.Draining}
+	f.Held[id] = l.heartbeat(id)
 	return nil
 }
 

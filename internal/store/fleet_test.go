@@ -21,7 +21,10 @@ func someWorker(name string) core.Worker {
 func TestHeartbeats(t *testing.T) {
 	w := newWorld(t, store.Options{})
 	ctx := t.Context()
-	beat := core.Heartbeat{Worker: "w1", Taken: []string{"d1"}, Running: []string{"d2", "d3"}, Draining: true}
+	beat := core.Heartbeat{
+		Worker: "w1", Taken: []string{"d1"}, Running: []string{"d2", "d3"}, Draining: true,
+		Progress: map[string]core.Progress{"d3": {Done: 3 << 40, Total: 5 << 40}},
+	}
 	w.wantChanges("a worker nobody knows", func() {
 		_, err := w.store.Beat(ctx, beat, nil)
 		wantErrorKind(t, "beat", err, core.NotFound)

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -30,6 +31,7 @@ const (
 type attempt struct {
 	cancel   context.CancelCauseFunc
 	released bool // told to stop since others take the step over; guarded by Worker.mu
+	progress atomic.Pointer[core.Progress]
 }
 
 var errStepElsewhere = core.Errorf(core.Stale, "the step was dispatched elsewhere")
@@ -149,7 +151,8 @@ func (w *Worker) attempt(d core.Dispatch, b core.Begun, free func()) error {
 	defer cancel(nil)
 	ctx, stop := context.WithTimeoutCause(base, b.Step.Timeout, executor.ErrTimedOut)
 	defer stop()
-	w.begin(d, &attempt{cancel: cancel})
+	under := &attempt{cancel: cancel}
+	w.begin(d, under)
 	defer w.end(d)
 
 	kind, ok := w.types[b.Step.Type]
@@ -160,7 +163,7 @@ func (w *Worker) attempt(d core.Dispatch, b core.Begun, free func()) error {
 	}
 	log := newLog(w.store, w.log, d, b.Attempt)
 	began := time.Now()
-	res, err := w.execute(ctx, kind.Executor, d, b, log, free)
+	res, err := w.execute(ctx, kind.Executor, d, b, under, log, free)
 	log.Close()
 	if errors.Is(context.Cause(ctx), executor.ErrReleased) && err != nil {
 		return w.record(d, func(ctx context.Context) error { return w.engine.Release(ctx, d, w.self.ID) })
@@ -202,10 +205,11 @@ type result struct {
 
 // execute runs the executor and waits for it, but once its context has ended no
 // longer than deafAfter: a deaf executor keeps its slot, not its step.
-func (w *Worker) execute(ctx context.Context, ex executor.Executor, d core.Dispatch, b core.Begun, log *attemptLog, free func()) (executor.Result, error) {
+func (w *Worker) execute(ctx context.Context, ex executor.Executor, d core.Dispatch, b core.Begun, under *attempt, log *attemptLog, free func()) (executor.Result, error) {
 	a := executor.Attempt{
 		ID: d.ID(), Key: d.Key(), Number: b.Attempt, Run: d.Run, Job: b.Step.Job, Type: b.Step.Type,
 		Target: b.Step.Target, Parameters: b.Step.Parameters, Log: log,
+		Progress: func(done, total int64) { under.progress.Store(&core.Progress{Done: done, Total: total}) },
 	}
 	a.Deadline, _ = ctx.Deadline()
 	done := make(chan result, 1)

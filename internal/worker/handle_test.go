@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -132,6 +133,35 @@ func TestTypeSaysHowMuchOutputIsKept(t *testing.T) {
 		wantNil(t, <-b.handle(0))
 		if got, want := b.eng.all("finish")[0].outcome.Output, strings.Repeat("é", most/2-1); got != want {
 			t.Errorf("got %d bytes of output, want %d", len(got), len(want))
+		}
+	})
+}
+
+// The heartbeat tells the progress of what is executed, and of nothing that has ended.
+func TestProgressIsInTheHeartbeat(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		told, end := make(chan struct{}), make(chan struct{})
+		b := newBench(t, 2, func(_ context.Context, a executor.Attempt) (executor.Result, error) {
+			if a.ID == dispatch(0).ID() {
+				a.Progress(1, 10)
+				a.Progress(3, 10)
+			}
+			told <- struct{}{}
+			<-end
+			return executor.Result{}, nil
+		})
+		first, second := b.handle(0), b.handle(1)
+		<-told
+		<-told
+		want := map[string]core.Progress{dispatch(0).ID(): {Done: 3, Total: 10}}
+		if got := b.heartbeat().Progress; !maps.Equal(got, want) {
+			t.Errorf("got progress %v, want %v", got, want)
+		}
+		close(end)
+		wantNil(t, <-first)
+		wantNil(t, <-second)
+		if got := b.heartbeat().Progress; len(got) != 0 {
+			t.Errorf("after the end: got progress %v", got)
 		}
 	})
 }

@@ -251,8 +251,14 @@ func (w *Worker) heartbeat() core.Heartbeat {
 		}
 		h.Taken = append(h.Taken, d)
 	}
-	for d := range w.running {
+	for d, a := range w.running {
 		h.Running = append(h.Running, d)
+		if p := a.progress.Load(); p != nil {
+			if h.Progress == nil {
+				h.Progress = map[string]core.Progress{}
+			}
+			h.Progress[d] = *p
+		}
 	}
 	slices.Sort(h.Taken)
 	slices.Sort(h.Running)

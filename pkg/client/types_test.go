@@ -21,7 +21,7 @@ func TestTypesAreTheServers(t *testing.T) {
 		{Target{}, native.Target{}}, {NewBinding{}, native.NewBinding{}}, {Binding{}, native.Binding{}}, {fireRequest{}, native.FireRequest{}},
 		{LedgerEntry{}, native.LedgerEntry{}}, {LedgerDay{}, native.LedgerDay{}}, {Ledger{}, native.Ledger{}}, {runRequest{}, native.RunRequest{}},
 		{cancelRequest{}, native.CancelRequest{}}, {Run{}, native.Run{}}, {StepCounts{}, native.StepCounts{}}, {runList{}, native.RunList{}},
-		{RunDetail{}, native.RunDetail{}}, {Step{}, native.Step{}}, {Attempt{}, native.Attempt{}}, {logText{}, native.LogText{}},
+		{RunDetail{}, native.RunDetail{}}, {Step{}, native.Step{}}, {Attempt{}, native.Attempt{}}, {Progress{}, native.Progress{}}, {logText{}, native.LogText{}},
 		{newSession{}, native.NewSession{}}, {session{}, native.Session{}}, {Me{}, native.Me{}},
 		{CBTFields{}, native.CBTFields{}}, {NewCBTTask{}, native.NewCBTTask{}}, {CBTTask{}, native.CBTTask{}}, {cbtTaskList{}, native.CBTTaskList{}},
 		{CBTMachine{}, native.CBTMachine{}}, {CBTVolume{}, native.CBTVolume{}}, {CBTSession{}, native.CBTSession{}}, {CBTExport{}, native.CBTExport{}},

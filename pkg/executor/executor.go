@@ -67,6 +67,11 @@ type Attempt struct {
 	// used by several goroutines at once, never blocks for long and never fails.
 	// Nothing is to be written after Execute has returned.
 	Log io.Writer
+	// Progress takes how much of the work is done and how much there is in all, in
+	// units of the executor's choice, for those who watch the step. It may be called at
+	// any rate by several goroutines at once; the last call counts. nil where nobody
+	// listens.
+	Progress func(done, total int64)
 }
 
 // MaxOutputBytes is the length to which a Result's Output is cut. Package

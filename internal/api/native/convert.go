@@ -142,7 +142,7 @@ func (m masker) step(s core.Step) Step {
 		Index: s.Index, Job: s.Job, Name: s.Name, Type: s.Type, Parameters: m.show(s.Type, s.Parameters), Target: s.Target,
 		Timeout: Duration(s.Timeout), Retry: retryOf(s.Retry), Priority: s.Priority, State: s.State, Reason: s.Reason,
 		Queue: s.Queue, Worker: s.Worker, Failures: s.Failures, Lost: s.Lost, Started: s.Started, Ended: s.Ended,
-		Attempts: each(s.Attempts, attemptOf),
+		Progress: Progress(s.Progress), Attempts: each(s.Attempts, attemptOf),
 	}
 }
 

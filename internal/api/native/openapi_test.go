@@ -121,7 +121,7 @@ var wireTypes = map[string]any{
 	"LedgerEntry": native.LedgerEntry{}, "LedgerDay": native.LedgerDay{}, "Ledger": native.Ledger{},
 	"RunRequest": native.RunRequest{}, "CancelRequest": native.CancelRequest{},
 	"Run": native.Run{}, "StepCounts": native.StepCounts{}, "RunList": native.RunList{}, "RunDetail": native.RunDetail{},
-	"Step": native.Step{}, "Attempt": native.Attempt{}, "LogText": native.LogText{}, "LogEnd": native.LogEnd{},
+	"Step": native.Step{}, "Progress": native.Progress{}, "Attempt": native.Attempt{}, "LogText": native.LogText{}, "LogEnd": native.LogEnd{},
 	"Worker": native.Worker{}, "WorkerList": native.WorkerList{}, "Resource": native.Resource{}, "ResourceList": native.ResourceList{},
 	"JobType": native.JobType{}, "Parameter": native.Parameter{}, "JobTypeList": native.JobTypeList{},
 	"PreviewRequest": native.PreviewRequest{}, "Preview": native.Preview{},

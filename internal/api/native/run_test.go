@@ -3,6 +3,7 @@ package native_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -80,6 +81,36 @@ func TestRunHistory(t *testing.T) {
 	t.Run("unknown", func(t *testing.T) {
 		e.admin().get("/runs/ffffffffffffffffffffffffffffffff").want(404)
 		e.admin().get("/runs/" + strings.Repeat("0", 12) + "7" + strings.Repeat("0", 3) + "8" + strings.Repeat("0", 15)).want(404)
+	})
+}
+
+// A running step shows how far its worker says it is.
+func TestProgressOfARunningStep(t *testing.T) {
+	e := start(t, native.Options{})
+	e.alive()
+	r := e.run(e.group("g", e.job("first"), e.job("second")))
+	sent := e.queue.take()
+	for _, d := range sent {
+		if _, err := e.eng.Begin(t.Context(), d, worker); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beat := core.Heartbeat{Worker: worker, Progress: map[string]core.Progress{}}
+	for _, d := range sent {
+		if beat.Running = append(beat.Running, d.ID()); d.Step == 1 {
+			beat.Progress[d.ID()] = core.Progress{Done: 3, Total: 10}
+		}
+	}
+	if _, err := e.store.Beat(t.Context(), beat, nil); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 5*time.Second, func() error { // the engine's picture of the workers may be half a second old
+		var got native.RunDetail
+		e.admin().get("/runs/" + r.ID).want(200).read(&got)
+		if none, some := got.Steps[0].Progress, got.Steps[1].Progress; none != (native.Progress{}) || some != (native.Progress{Done: 3, Total: 10}) {
+			return fmt.Errorf("got progress %+v and %+v", none, some)
+		}
+		return nil
 	})
 }
 

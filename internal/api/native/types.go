@@ -304,7 +304,15 @@ type Step struct {
 	Lost       int               `json:"lost"`
 	Started    time.Time         `json:"started,omitzero"`
 	Ended      time.Time         `json:"ended,omitzero"`
+	Progress   Progress          `json:"progress,omitzero"`
 	Attempts   []Attempt         `json:"attempts"`
+}
+
+// Progress says how far the attempt under way has come, in units of its job type;
+// CBT tasks count bytes.
+type Progress struct {
+	Done  int64 `json:"done"`
+	Total int64 `json:"total"`
 }
 
 // Attempt is one execution of a step by one worker.

@@ -36,6 +36,7 @@ type bench struct {
 	set    Settings
 	record cbt.Record
 	log    bytes.Buffer
+	told   [2]int64 // the progress that was told last
 
 	write func(disk int, offset, length uint64, value byte)
 	lose  func() // what the driver keeps
@@ -135,7 +136,7 @@ func (b *bench) try(ctx context.Context, o cbt.Order) (record *cbt.Record, detai
 		b.t.Fatal(failed)
 	}
 	b.log.Reset()
-	res, err := b.Execute(ctx, executor.Attempt{Type: Type, Parameters: map[string]string{Parameter: string(text)}, Log: &b.log})
+	res, err := b.Execute(ctx, executor.Attempt{Type: Type, Parameters: map[string]string{Parameter: string(text)}, Log: &b.log, Progress: b.tell})
 	if res.Output == "" {
 		return nil, "", err
 	}
@@ -146,6 +147,8 @@ func (b *bench) try(ctx context.Context, o cbt.Order) (record *cbt.Record, detai
 	}
 	return record, detail, err
 }
+
+func (b *bench) tell(done, total int64) { b.told = [2]int64{done, total} }
 
 // do carries out an order that has to succeed, keeps the record and reads the detail.
 func (b *bench) do(o cbt.Order, detail any) {

@@ -97,9 +97,12 @@ const progressEvery = time.Second
 
 // progress writes lines such as "1048576 of 4194304 bytes", one a second at most, and
 // the last one.
-func progress(log io.Writer) func(done, total uint64) {
+func progress(log io.Writer, tell func(done, total int64)) func(done, total uint64) {
 	var last time.Time
 	return func(done, total uint64) {
+		if tell != nil {
+			tell(int64(done), int64(total)) //nolint:gosec // bytes of disks
+		}
 		if now := time.Now(); now.Sub(last) >= progressEvery || done == total {
 			last = now
 			fmt.Fprintf(log, "%d of %d bytes\n", done, total)

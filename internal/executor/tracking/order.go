@@ -17,6 +17,8 @@ type work struct {
 	m   Machine
 	o   cbt.Order
 	log io.Writer
+	// tell takes bytes done and in all; nil where nobody listens
+	tell func(done, total int64)
 
 	record  cbt.Record // as it is now
 	changed bool       // the record is another than the order's
@@ -30,7 +32,7 @@ func (h *Host) Execute(ctx context.Context, a executor.Attempt) (executor.Result
 	if err != nil {
 		return executor.Result{}, executor.Permanent(err)
 	}
-	w := &work{Host: h, o: o, log: a.Log, record: o.Record}
+	w := &work{Host: h, o: o, log: a.Log, tell: a.Progress, record: o.Record}
 	detail, err := w.do(ctx)
 	if err != nil && !w.changed {
 		return executor.Result{}, judged(ctx, err)
@@ -123,6 +125,6 @@ func (w *work) say(format string, args ...any) { fmt.Fprintf(w.log, format+"\n",
 func (w *work) target() cbt.Target {
 	t := w.Host.target(w.m, w.o, w.record)
 	t.Disks = w.arranged()
-	t.Progress = progress(w.log)
+	t.Progress = progress(w.log, w.tell)
 	return t
 }

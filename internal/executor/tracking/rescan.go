@@ -71,7 +71,7 @@ func (w *work) take(ctx context.Context, t cbt.Target, e cbt.Export, key scan.Ke
 	}
 	defer release()
 	var mu sync.Mutex // guards done, and lets one goroutine tell
-	done, total, tell := uint64(0), cbt.Bytes(source.data), progress(w.log)
+	done, total, tell := uint64(0), cbt.Bytes(source.data), progress(w.log, w.tell)
 	m, err := scan.Take(ctx, source, key, t.Block(), readers, func(read uint64) {
 		mu.Lock()
 		defer mu.Unlock()

@@ -50,6 +50,9 @@ func TestSessionsAndWhatChangedBetweenThem(t *testing.T) {
 		b.put(1, 5, 1)
 		full := b.open(1, 0)
 		b.wantChain(1)
+		if read := b.told; b.record.Driver == cbt.DriverScan && (read[0] < 2*block || read[0] != read[1]) {
+			t.Errorf("after a scan of the disks the progress is %v bytes", read)
+		}
 		open := b.record.Open
 		if open == nil || open.Seq != 1 || len(open.Exports) != 2 || open.Exports[0].Mode != cbt.ModeFull || open.Exports[1].Size != size {
 			t.Fatalf("got session %+v", open)
