@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/takt-dev/takt/internal/cbt"
 	"github.com/takt-dev/takt/internal/config"
@@ -77,7 +78,10 @@ func tend(ctx context.Context, h *tracking.Host, eng tracker, log *slog.Logger) 
 	var tending sync.WaitGroup
 	tending.Go(func() {
 		h.Resume(ctx)
-		h.Sweep(ctx, func(ctx context.Context, name string) bool { return exists(ctx, eng, name, log) })
+		g := grace{log: log, missing: map[string]time.Time{}}
+		h.Sweep(ctx, func(ctx context.Context, name string) bool {
+			return g.spares(name, exists(ctx, eng, name, log), time.Now())
+		})
 	})
 	return func() {
 		cancel()
@@ -97,4 +101,29 @@ func exists(ctx context.Context, eng tracker, name string, log *slog.Logger) boo
 		its, err := cbt.TaskName(t.UUID)
 		return err == nil && its == name
 	})
+}
+
+// sweepGrace is how long a task has to be missing before what it left is removed.
+const sweepGrace = 30 * time.Minute
+
+// A grace spares what a missing task has left for a while: a worker that was pointed at
+// another Redis, or whose Redis was restored from an old copy, would else remove the
+// checkpoints of all tasks before anybody notices. It is used by one goroutine.
+type grace struct {
+	log     *slog.Logger
+	missing map[string]time.Time // tasks, and since when
+}
+
+func (g grace) spares(task string, exists bool, now time.Time) bool {
+	if exists {
+		delete(g.missing, task)
+		return true
+	}
+	since, known := g.missing[task]
+	if !known {
+		g.missing[task] = now
+		g.log.Warn("machines hold checkpoints of a CBT task that does not exist", "task", task, "removed", "after "+sweepGrace.String())
+		return true
+	}
+	return now.Sub(since) < sweepGrace
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -97,6 +98,30 @@ func TestTasksThatExist(t *testing.T) {
 	} {
 		if got := exists(t.Context(), c.eng, c.task, log); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// What a missing task has left goes only when it stays missing.
+func TestSweeperWaits(t *testing.T) {
+	t.Parallel()
+	g := grace{log: slog.New(slog.DiscardHandler), missing: map[string]time.Time{}}
+	start := time.Now()
+	for _, c := range []struct {
+		name   string
+		after  time.Duration
+		exists bool
+		want   bool
+	}{
+		{"missing for the first time", 0, false, true},
+		{"still", 20 * time.Minute, false, true},
+		{"back", 25 * time.Minute, true, true},
+		{"missing again", 40 * time.Minute, false, true},
+		{"not for long", 60 * time.Minute, false, true},
+		{"for long", 71 * time.Minute, false, false},
+	} {
+		if got := g.spares("5d1c2b0e7c2a", c.exists, start.Add(c.after)); got != c.want {
+			t.Errorf("%s: spared is %v, want %v", c.name, got, c.want)
 		}
 	}
 }
