@@ -12,6 +12,7 @@ import (
 	"github.com/takt-dev/takt/internal/chaos/faultproxy"
 	"github.com/takt-dev/takt/internal/chaos/judge"
 	"github.com/takt-dev/takt/internal/chaos/plan"
+	"github.com/takt-dev/takt/internal/chaos/witness"
 )
 
 // A striker carries out a plan and keeps what was done.
@@ -42,6 +43,9 @@ func (s *striker) carryOut(ctx context.Context, begin time.Time, faults []plan.F
 
 // strike does one fault and heals it, also when ctx ends meanwhile.
 func (s *striker) strike(ctx context.Context, f plan.Fault) {
+	if f.Kind.LosesWorker() {
+		s.house.awaitWork(ctx, f.Victim)
+	}
 	fmt.Fprintf(s.out, "  %s\n", f)
 	done := judge.Fault{Kind: f.Kind, Began: time.Now()}
 	if f.Kind.LosesWorker() || f.Kind == plan.HoleNATS || f.Kind == plan.ResetNATS {
@@ -60,6 +64,16 @@ func (s *striker) strike(ctx context.Context, f plan.Fault) {
 	s.done = append(s.done, done)
 	if err != nil {
 		s.errs = append(s.errs, fmt.Errorf("%s: %w", f.Kind, err))
+	}
+}
+
+// awaitWork waits for a worker to be at work, though not for ever: what happens to an
+// idle one proves nothing.
+func (h *house) awaitWork(ctx context.Context, worker int) {
+	for until := time.Now().Add(5 * time.Second); time.Now().Before(until) && ctx.Err() == nil; wait(ctx, 100*time.Millisecond) {
+		if busy, err := witness.AtWork(h.witness(), h.workers[worker].name); err != nil || busy {
+			return
+		}
 	}
 }
 

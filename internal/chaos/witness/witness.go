@@ -171,3 +171,29 @@ func parse(text []byte) ([]Line, error) {
 		lines = append(lines, l)
 	}
 }
+
+// AtWork reports whether a host is in the middle of an execution of the long kind, which
+// a fault now would cut off.
+func AtWork(dir, host string) (bool, error) {
+	lines, err := Read(dir)
+	if err != nil {
+		return false, err
+	}
+	open := map[string]time.Time{}
+	for _, l := range lines {
+		switch {
+		case l.Host != host:
+		case l.Event == Began:
+			open[l.Dispatch] = time.Unix(0, l.At)
+		default:
+			delete(open, l.Dispatch)
+		}
+	}
+	for _, began := range open {
+		// Older ones were cut off before, and were never closed.
+		if age := time.Since(began); age > usual && age < longest/2 {
+			return true, nil
+		}
+	}
+	return false, nil
+}

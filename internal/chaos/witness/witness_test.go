@@ -2,11 +2,13 @@ package witness
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/takt-dev/takt/pkg/executor"
 )
@@ -65,6 +67,40 @@ func TestRead(t *testing.T) {
 			lines, err := Read(dir)
 			if len(lines) != test.lines || (err != nil) != test.fails {
 				t.Errorf("got %d lines and %v, want %d lines, an error: %v", len(lines), err, test.lines, test.fails)
+			}
+		})
+	}
+}
+
+func TestAtWork(t *testing.T) {
+	ago := func(age time.Duration) int64 { return time.Now().Add(-age).UnixNano() }
+	middle := (usual + longest/2) / 2
+	for _, test := range []struct {
+		name  string
+		lines []Line
+		want  bool
+	}{
+		{"in the middle of a long one", []Line{{Event: Began, Dispatch: "1", Host: "a", At: ago(middle)}}, true},
+		{"it has ended", []Line{{Event: Began, Dispatch: "1", Host: "a", At: ago(middle)}, {Event: Done, Dispatch: "1", Host: "a"}}, false},
+		{"it may end at once", []Line{{Event: Began, Dispatch: "1", Host: "a", At: ago(0)}}, false},
+		{"it was cut off", []Line{{Event: Began, Dispatch: "1", Host: "a", At: ago(2 * longest)}}, false},
+		{"another host", []Line{{Event: Began, Dispatch: "1", Host: "b", At: ago(middle)}}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			var text []byte
+			for _, l := range test.lines {
+				line, err := json.Marshal(l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text = append(append(text, line...), '\n')
+			}
+			if err := os.WriteFile(filepath.Join(dir, "x.1.jsonl"), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := AtWork(dir, "a"); err != nil || got != test.want {
+				t.Errorf("got %v, %v, want %v", got, err, test.want)
 			}
 		})
 	}
