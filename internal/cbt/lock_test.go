@@ -3,6 +3,7 @@ package cbt
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		_ = os.WriteFile(filepath.Join(dir, "held"), nil, 0o600)
-		time.Sleep(time.Minute) // until it is killed, or its parent is
+		_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed, or its parent is: the pipe ends then
 		return
 	}
 	os.Exit(m.Run())
@@ -53,6 +54,9 @@ func TestLockOfADeadProcess(t *testing.T) {
 	target := Target{Dir: t.TempDir()}
 	holder := exec.Command(os.Args[0])
 	holder.Env = append(os.Environ(), "CBT_LOCK_AND_HANG="+target.Dir)
+	if _, err := holder.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := holder.Start(); err != nil {
 		t.Fatal(err)
 	}

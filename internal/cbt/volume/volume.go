@@ -100,16 +100,11 @@ func (s *Server) Unexport(ctx context.Context, t cbt.Target, ask Ask) ([]cbt.Exp
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := cbt.Lock(ctx, t, lockWait)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	d, err := s.find(ctx, t)
+	d, release, err := s.hold(ctx, t)
 	if err != nil || d == nil {
 		return nil, err
 	}
-	defer d.release()
+	defer release()
 	if err := d.drop(ctx, disks, ask.Force); err != nil {
 		return nil, err
 	}
@@ -122,17 +117,30 @@ func (s *Server) Unexport(ctx context.Context, t cbt.Target, ask Ask) ([]cbt.Exp
 
 // Exports tells what of a machine is served.
 func (s *Server) Exports(ctx context.Context, t cbt.Target) ([]cbt.Export, error) {
-	unlock, err := cbt.Lock(ctx, t, lockWait)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	d, err := s.find(ctx, t)
+	d, release, err := s.hold(ctx, t)
 	if err != nil || d == nil {
 		return nil, err
 	}
-	defer d.release()
+	defer release()
 	return d.exports(ctx, t.Disks)
+}
+
+// hold locks the machine and finds its daemon, nil if there is none; then nothing is to
+// be released.
+func (s *Server) hold(ctx context.Context, t cbt.Target) (d *daemon, release func(), err error) {
+	unlock, err := cbt.Lock(ctx, t, lockWait)
+	if err != nil {
+		return nil, nil, err
+	}
+	d, err = s.find(ctx, t)
+	if err != nil || d == nil {
+		unlock()
+		return nil, nil, err
+	}
+	return d, func() {
+		d.release()
+		unlock()
+	}, nil
 }
 
 // disks are the machine's own that are asked for, in the machine's order.
