@@ -28,6 +28,13 @@ func TestErrorCodeRows(t *testing.T) {
 	if diff := cmp.Diff(want, descriptions); diff != "" {
 		t.Errorf("codes (-want +got):\n%s", diff)
 	}
+	// The rest of the table: how no call of Takt's ends. What cannot be made, changed or
+	// deleted is told by its reason, and there are no quotas.
+	for _, code := range []string{"SYS.1002", "SYS.1004", "SYS.1005", "SYS.1014", "SYS.1015", "SYS.1016", "ID.1003"} {
+		if text, known := descriptions[code]; known {
+			t.Errorf("code %s has the text %q, want it in the table above", code, text)
+		}
+	}
 	for kind, code := range codes {
 		if descriptions[code] == "" {
 			t.Errorf("errors of kind %s have the code %s, which has no text", kind, code)
