@@ -20,6 +20,10 @@ const (
 	OpChanges  Op = "changes"  // read a page of changes; Driver.Changes
 	OpExport   Op = "export"   // serve Volumes of a stopped machine for a restore
 	OpUnexport Op = "unexport" // end that
+	OpBackup   Op = "backup"   // copy a moment into files of the worker's host, in a session of its own
+	OpRestore  Op = "restore"  // write a backup to a stopped machine's volumes, or to new files
+	OpVerify   Op = "verify"   // read a backup, with all that it is based on, and compare with the digests
+	OpDiscard  Op = "discard"  // delete a backup
 )
 
 // Drivers, and what to do with a broken chain.
@@ -44,12 +48,20 @@ type Order struct {
 	OnBroken string `json:"onBroken,omitempty"` // full, rescan or fail
 	Record   Record `json:"record"`             // of the machine, as it is
 
-	Session Session   `json:"session,omitzero"` // open
+	Session Session   `json:"session,omitzero"` // open, backup
 	Force   bool      `json:"force,omitempty"`  // close, drop, unexport, export
-	Seq     int       `json:"seq,omitempty"`    // forget
+	Seq     int       `json:"seq,omitempty"`    // forget; of the backup: restore, verify, discard
 	Changes PageOrder `json:"changes,omitzero"` // changes
-	Volumes []string  `json:"volumes,omitempty"`
-	Token   string    `json:"token,omitempty"` // export: makes names hard to guess
+	// Volumes that are meant: export, unexport; restore, where none is all of the backup.
+	Volumes []string `json:"volumes,omitempty"`
+	// Into is a directory below the worker's roots that a restore makes new raw files in,
+	// "<volume>.raw"; empty: it writes to the volumes themselves.
+	Into string `json:"into,omitempty"`
+	// Rate bounds what a backup or a restore copies, in bytes a second; 0: no bound.
+	Rate uint64 `json:"rate,omitempty"`
+	// Backups has drop delete the files of backups too.
+	Backups bool   `json:"backups,omitempty"`
+	Token   string `json:"token,omitempty"` // export: makes names hard to guess
 	// Check: the session is expected to live. The engine takes an Estimate that says
 	// otherwise for a failure.
 	Check bool `json:"check,omitempty"` // probe
@@ -83,6 +95,33 @@ type Record struct {
 	Rescan *Rescan `json:"rescan,omitempty"`
 	// Restore are the volumes that are exported for a restore.
 	Restore []Export `json:"restore,omitempty"`
+	// Backups that the worker keeps, oldest first, at most MaxBackups.
+	Backups []Backup `json:"backups,omitempty"`
+}
+
+// MaxBackups bounds the backups that are kept of a machine.
+const MaxBackups = 200
+
+// A Backup is a copy of a machine's disks as of a checkpoint, in files on the worker's
+// host. They are qcow2 images, one a disk, of which those of an incremental backup have
+// the older ones as backing files: other tools read them too.
+type Backup struct {
+	Seq int `json:"seq"` // of the checkpoint
+	// Base is the backup that this one holds the changes since; 0: it is full.
+	Base  int          `json:"base,omitempty"`
+	At    time.Time    `json:"at"` // the moment, by the host's clock
+	Fuzzy bool         `json:"fuzzy,omitempty"`
+	Dir   string       `json:"dir"`
+	Files []BackupFile `json:"files"`
+}
+
+// A BackupFile is one disk of a backup.
+type BackupFile struct {
+	Volume string `json:"volume"`
+	Name   string `json:"name"`  // in Dir
+	Size   uint64 `json:"size"`  // of the disk, in bytes
+	Bytes  uint64 `json:"bytes"` // that were copied
+	Sum    string `json:"sum"`   // BLAKE3 of the file, 64 hexadecimal digits
 }
 
 // A Rescan bridges a chain that broke: what was written between two neighbors of the
