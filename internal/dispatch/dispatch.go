@@ -41,7 +41,7 @@ type Store interface {
 	TriggerDone(ctx context.Context, partition int, effect []string) error
 	TellStop(ctx context.Context, st core.Stop) error
 
-	SentBefore(ctx context.Context, partition int, before time.Time, skip int) ([]core.Sent, error)
+	SentBefore(ctx context.Context, partition int, before time.Time, skip int) (sent []core.Sent, next int, err error)
 	Parked(ctx context.Context, partition int) ([]core.Dispatch, error)
 	Live(ctx context.Context, partition int) ([]core.Under, error)
 

@@ -130,8 +130,8 @@ func (r *Roles) repairEffect(ctx context.Context, n int, e []string, done func(c
 func (r *Roles) repairSent(ctx context.Context, n int, v *view) error {
 	taken := takenBy(v.fleet)
 	var again []core.Under
-	for skip := 0; ; skip += core.Chunk {
-		sent, err := r.store.SentBefore(ctx, n, v.fleet.Now.Add(-sentAge), skip)
+	for skip := 0; ; {
+		sent, next, err := r.store.SentBefore(ctx, n, v.fleet.Now.Add(-sentAge), skip)
 		if err != nil {
 			return err
 		}
@@ -140,9 +140,10 @@ func (r *Roles) repairSent(ctx context.Context, n int, v *view) error {
 			return err
 		}
 		again = append(again, lost...)
-		if len(sent) < core.Chunk {
+		if next == 0 {
 			break
 		}
+		skip = next
 	}
 	if len(again) == 0 {
 		return nil

@@ -189,7 +189,7 @@ func (h *house) quiet(r core.Run) {
 	h.t.Helper()
 	testenv.Eventually(h.t, elsewhere, func() error {
 		for n := range h.store.Partitions() {
-			sent, err := h.store.SentBefore(h.ctx, n, time.Now().Add(time.Hour), 0)
+			sent, _, err := h.store.SentBefore(h.ctx, n, time.Now().Add(time.Hour), 0)
 			if err != nil {
 				return err
 			}

@@ -111,7 +111,8 @@ func TestTheQueueIsDown(t *testing.T) {
 	if run.State != core.RunPending || len(h.events.rung) != 0 {
 		t.Errorf("got %s, rung %v", run.State, h.events.rung)
 	}
-	sent := must(h.store.SentBefore(t.Context(), id.Partition(g.UUID, 16), time.Now().Add(time.Minute), 0))(h)
+	sent, _, err := h.store.SentBefore(t.Context(), id.Partition(g.UUID, 16), time.Now().Add(time.Minute), 0)
+	h.ok(err)
 	if len(sent) != 3 {
 		t.Fatalf("got %d dispatches noted as sent, want 3", len(sent))
 	}

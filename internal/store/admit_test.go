@@ -20,10 +20,10 @@ func TestAdmitMakesTheRun(t *testing.T) {
 	w.wantChanges("admit", func() { got = must(w.store.Admit(t.Context(), a))(w) },
 		"+ plan:P 0 60000", "+ plan:P 1 60000", "+ plan:P refs 1", "+ timers plan|P",
 		"+ run:A cr T", "+ run:A cur 2", "+ run:A dl T", "+ run:A go 1", "+ run:A m …", "+ run:A n 2", "+ run:A pl …", "+ run:A pol a",
-		"+ run:A ret …", "+ run:A s0 d|1|F|0|0|0|default||0|0|0|", "+ run:A s1 d|1|F|0|0|0|default||0|0|0|",
+		"+ run:A ret …", "+ run:A together 0-2:F:default", "+ run:A left 2", "+ waiting 1",
 		"+ run:A st p", "+ run:A tg G", "+ run:A tr TR",
 		"+ runs A", "+ runs:G A", "+ runs:by:TR A", "+ act:G A", "+ timers deadline|A",
-		"+ sent A:0:1-F", "+ sent A:1:1-F", "+ req:request of A started|A|")
+		"+ sent A:0-2:1-F", "+ req:request of A started|A|")
 	if got.Word != core.AdmitStarted || got.Again || got.Run != a.Run.ID || len(got.Sends) != 2 || len(got.Expand) != 0 {
 		t.Errorf("got %+v", got)
 	}

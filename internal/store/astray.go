@@ -28,6 +28,11 @@ func (w *walk) checkSteps(ctx context.Context) error {
 		if n, _ := strconv.Atoi(w.known[run].steps); makers[run].Err() != nil && cmd.Val()["cur"] != "" && cmd.Val()["cur"] != strconv.Itoa(n) {
 			w.found(core.OrphanStep, "run:"+run, run, "its steps are not all made, and nobody is to make them")
 		}
+		for _, t := range stretchesOf(cmd.Val()["together"]) {
+			if i := t.firstOf(cmd.Val()); i >= 0 {
+				steps = append(steps, open{run + ":" + strconv.Itoa(i), core.StepDispatched, []redis.Cmder{pipe.ZScore(ctx, w.root+":sent", t.member(run))}})
+			}
+		}
 		for field, row := range cmd.Val() {
 			var st core.Step
 			index, isStep := strings.CutPrefix(field, "s")

@@ -33,12 +33,22 @@ func (s *Store) Census(ctx context.Context, partition int, now time.Time) (core.
 	timers := pipe.ZRangeByScore(ctx, R+":timers", upTo(now.Add(-core.TimersLate), sample))
 	parked := pipe.ZRange(ctx, R+":parked", 0, sample-1)
 	oldest := pipe.ZRangeWithScores(ctx, R+":runs", 0, 0)
+	waiting := pipe.Get(ctx, R+":waiting")
+	late := pipe.ZRangeByScore(ctx, R+":sent", upTo(now.Add(-core.SentLate), sample))
 	if err := exec(ctx, pipe); err != nil {
 		return c, unavailable("count what a partition holds", err)
 	}
 	for into, cmd := range counts {
 		*into = cmd.Val()
 	}
+	further, _ := waiting.Int64() // none: no stretch was ever dispatched
+	c.Sent += further
+	for _, member := range late.Val() {
+		if _, count, err := readSentMember(member); err == nil {
+			c.SentLate += int64(count) - 1
+		}
+	}
+	c.SentLate = min(c.SentLate, c.Sent) // part of a stretch may have begun
 	c.OutboxKinds, c.TimerKinds = kinds(outbox.Val()), kinds(timers.Val())
 	if z := oldest.Val(); len(z) > 0 {
 		c.OldestRun = fromMillis(int64(z[0].Score))
@@ -87,7 +97,7 @@ func (s *Store) parkReasons(ctx context.Context, root string, keys []string) (ma
 // LateQueues counts, in a sample of the dispatches that have not begun for
 // core.SentLate, how many were sent to which queue.
 func (s *Store) LateQueues(ctx context.Context, partition int, now time.Time) (map[string]int, error) {
-	late, err := s.SentBefore(ctx, partition, now.Add(-core.SentLate), 0)
+	late, _, err := s.SentBefore(ctx, partition, now.Add(-core.SentLate), 0)
 	if err != nil {
 		return nil, err
 	}

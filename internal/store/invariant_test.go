@@ -14,6 +14,7 @@ type picture struct {
 
 	runs                            map[string]map[string]string // by id
 	steps                           map[string]stepRow           // by "<run>:<step>"
+	waiting, expectWaiting          int                          // see lib.lua
 	sent, parked, live              map[string]bool
 	timers, outbox                  map[string]bool
 	act, buf, index                 map[string]map[string]bool // by target
@@ -29,6 +30,7 @@ type picture struct {
 type stepRow struct {
 	state, counter, fence, worker string
 	attempts                      int
+	together                      bool // it has no row: a stretch tells of it
 }
 
 // check tests that what stands in the run partitions agrees with itself: every
@@ -67,6 +69,7 @@ func (w *world) picture(root string) *picture {
 		return out
 	}
 	p.sent, p.parked, p.timers, p.outbox = zset(root+":sent"), zset(root+":parked"), zset(root+":timers"), zset(root+":outbox")
+	p.waiting, _ = w.rdb.Get(ctx, root+":waiting").Int() // none: 0
 	p.taskSet = map[string]bool{}
 	for _, task := range w.rdb.SMembers(ctx, root+":cbts").Val() {
 		p.taskSet[task] = true
@@ -108,6 +111,7 @@ func (w *world) picture(root string) *picture {
 
 func (p *picture) addRun(run string, h map[string]string) {
 	p.runs[run] = h
+	p.addStretches(run, h)
 	for field, row := range h {
 		i, err := strconv.Atoi(strings.TrimPrefix(field, "s"))
 		if !strings.HasPrefix(field, "s") || err != nil {
@@ -121,6 +125,32 @@ func (p *picture) addRun(run string, h map[string]string) {
 		n, _ := strconv.Atoi(f[3])
 		p.steps[fmt.Sprint(run, ":", i)] = stepRow{state: f[0], counter: f[1], fence: f[1] + "-" + f[2], worker: f[7], attempts: n}
 	}
+}
+
+// addStretches notes the steps that have no field of their own: that a line of the field
+// together tells of.
+func (p *picture) addStretches(run string, h map[string]string) {
+	left, stretches := 0, 0
+	for line := range strings.Lines(h["together"]) {
+		var from, to int
+		span, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		random, queue, ok := strings.Cut(rest, ":")
+		if _, err := fmt.Sscanf(span, "%d-%d", &from, &to); err != nil || !ok || queue == "" {
+			p.w.Errorf("run %s: broken stretch %q", run, line)
+		}
+		for i := from; i < to; i++ {
+			if h["s"+strconv.Itoa(i)] == "" {
+				p.steps[fmt.Sprint(run, ":", i)] = stepRow{state: "d", counter: "1", fence: "1-" + random, together: true}
+				left++
+			}
+		}
+		stretches++
+		p.expectSent[fmt.Sprintf("%s:%d-%d:1-%s", run, from, to, random)] = true
+	}
+	if got, _ := strconv.Atoi(h["left"]); got != left || (h["left"] == "") != (h["together"] == "") || (left == 0) != (stretches == 0) {
+		p.w.Errorf("run %s: %q steps are left of %d stretches, its rows say %d", run, h["left"], stretches, left)
+	}
+	p.expectWaiting += left - stretches
 }
 
 func (p *picture) errorf(format string, args ...any) {
@@ -231,7 +261,9 @@ func (p *picture) expectStep(run string, i int, h map[string]string, s stepRow) 
 		p.expectP[key] = p.parked[key]
 		p.expectTimers[retry] = p.timers[retry]
 	case "d":
-		p.expectSent[id] = true
+		if !s.together {
+			p.expectSent[id] = true
+		}
 	case "r", "c":
 		p.expectLive[id+" "+s.worker] = true
 		if s.state == "c" {
@@ -310,6 +342,9 @@ func (p *picture) checkSets() {
 		}
 	}
 	same("sent", p.sent, p.expectSent)
+	if p.waiting != p.expectWaiting {
+		p.errorf("waiting is %d, the rows say %d", p.waiting, p.expectWaiting)
+	}
 	same("parked", p.parked, p.expectP)
 	same("live", p.live, p.expectLive)
 	same("timers", p.timers, p.expectTimers)

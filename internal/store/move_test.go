@@ -254,16 +254,18 @@ func TestMoveOfManySteps(t *testing.T) {
 	}
 	sent := 0
 	home := id.Partition(w.idOf("G"), 16)
-	for skip := 0; ; skip += core.Chunk {
-		page := must(w.store.SentBefore(t.Context(), home, w.now().Add(time.Second), skip))(w)
+	for skip := 0; ; {
+		page, next, err := w.store.SentBefore(t.Context(), home, w.now().Add(time.Second), skip)
+		w.ok(err)
 		for _, s := range page {
 			if s.Dispatch.Queue != "default" || s.Since.IsZero() {
 				t.Fatalf("got %+v, want its queue and time", s)
 			}
 		}
-		if sent += len(page); len(page) < core.Chunk {
+		if sent += len(page); next == 0 {
 			break
 		}
+		skip = next
 	}
 	if sent < 1201 {
 		t.Errorf("got %d sent dispatches, want 1201", sent)

@@ -25,6 +25,7 @@ type fixture struct {
 	ended        string
 	busy         core.Target // of a run under skip_steps
 	busyRun      string
+	busySteps    []core.Dispatch
 	task, moving core.CBTTask // Running, and with a transition whose run is yet to be admitted
 	parkedTarget core.Target
 }
@@ -41,7 +42,7 @@ func newFixture(t *testing.T) *fixture {
 	f.finish(f.dispatches[1], "w1", failure(time.Hour))
 	f.finish(f.dispatches[2], "w1", success)
 	must(f.store.Admit(f.Context(), f.admission("buffered", f.target, 2, core.OverlapBufferOne, queued)))(f.world)
-	f.busyRun, _ = f.start("busy", f.busy, 2, core.OverlapSkipSteps)
+	f.busyRun, f.busySteps = f.start("busy", f.busy, 2, core.OverlapSkipSteps)
 	must(f.store.Admit(f.Context(), f.admission("parked", f.parkedTarget, 3, core.OverlapAllow, parked)))(f.world)
 	large := f.group("L")
 	f.start("large", large, core.Chunk+1, core.OverlapAllow)
@@ -115,7 +116,10 @@ func TestPlantedOrphansAreFound(t *testing.T) {
 			p.ZRem(f.Context(), R+":timers", "retry|"+f.run+":1:1")
 		}, core.OrphanStep, func(f *fixture) string { return f.run + ":1" }},
 		{"a dispatched step that was not sent", func(f *fixture, p redis.Pipeliner) {
-			p.ZRem(f.Context(), R+":sent", f.dispatches[3].ID())
+			p.ZRem(f.Context(), R+":sent", f.busySteps[1].ID())
+		}, core.OrphanStep, func(f *fixture) string { return f.busyRun + ":1" }},
+		{"a stretch of dispatched steps that was not sent", func(f *fixture, p redis.Pipeliner) {
+			p.ZRem(f.Context(), R+":sent", f.run+":0-4:"+f.dispatches[0].Fence.String())
 		}, core.OrphanStep, func(f *fixture) string { return f.run + ":3" }},
 		{"a task whose run is gone", func(f *fixture, p redis.Pipeliner) {
 			p.HSet(f.Context(), R+":cbt:"+f.task.UUID, "prun", gone)
@@ -199,7 +203,7 @@ func TestCensus(t *testing.T) {
 		t.Errorf("a minute later: %+v, want all dispatches and the effect expand late", c)
 	}
 	queues := must(f.store.LateQueues(ctx, 0, later))(f.world)
-	wantEqual(t, "queues of late dispatches", queues, map[string]int{"default": core.Chunk})
+	wantEqual(t, "queues of late dispatches", queues, map[string]int{"default": int(want.Sent)})
 	c = must(f.store.Census(ctx, 0, now.Add(2*time.Hour)))(f.world)
 	if c.TimersLate != 5 || c.TimerKinds["retry"] != 1 || c.TimerKinds["plan"] != 4 {
 		t.Errorf("two hours later: %+v, want the retry and the four plans overdue", c)

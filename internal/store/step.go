@@ -30,12 +30,12 @@ func (s *Store) Steps(ctx context.Context, run string) ([]core.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := runStates[rows["st"]]
+	state, stretches := runStates[rows["st"]], stretchesOf(rows["together"])
 	steps := make([]core.Step, len(plan))
 	for i, p := range plan {
 		steps[i] = core.Step{PlannedStep: p, Index: i, State: core.StepWaiting, Reason: rows["why"]}
-		row, made := rows["s"+strconv.Itoa(i)]
-		if !made {
+		row := rowOf(rows["s"+strconv.Itoa(i)], stretches, i)
+		if row == "" {
 			if state.Ended() || state == core.RunCanceling {
 				steps[i].State = core.StepCanceled
 			}

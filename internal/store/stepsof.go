@@ -31,7 +31,7 @@ func (s *Store) StepsOf(ctx context.Context, of []core.StepsOf, outputs bool) ([
 
 // stepRows are rows as they were read.
 type stepRows struct {
-	runs  [][]*redis.SliceCmd // per run and chunk: st, why, then s<i> and a<i>.1 of each step
+	runs  [][]*redis.SliceCmd // per run and chunk: st, why, together, then s<i> and a<i>.1 of each step
 	plans map[plannedAt]core.PlannedStep
 }
 
@@ -47,7 +47,7 @@ func (s *Store) stepRows(ctx context.Context, of []core.StepsOf) (stepRows, erro
 			continue
 		}
 		for from := 0; from < len(o.Steps); from += core.Chunk {
-			fields := []string{"st", "why"}
+			fields := []string{"st", "why", "together"}
 			for _, i := range o.Steps[from:min(from+core.Chunk, len(o.Steps))] {
 				step := strconv.Itoa(i)
 				fields = append(fields, "s"+step, "a"+step+".1")
@@ -84,10 +84,11 @@ func (rows stepRows) steps(k int, o core.StepsOf) ([]core.Step, error) {
 		if len(rows.runs[k]) == 0 {
 			break // not a run's id
 		}
-		got, at := rows.runs[k][n/core.Chunk].Val(), 2+2*(n%core.Chunk)
+		got, at := rows.runs[k][n/core.Chunk].Val(), 3+2*(n%core.Chunk)
 		planned, ok := rows.plans[plannedAt{o.Run.Plan, i}]
 		if letter, _ := got[0].(string); letter != "" && ok {
-			st, err := stepOf(i, planned, letter, text(got[1]), text(got[at]), text(got[at+1]))
+			row := rowOf(text(got[at]), stretchesOf(text(got[2])), i)
+			st, err := stepOf(i, planned, letter, text(got[1]), row, text(got[at+1]))
 			if err != nil {
 				return nil, err
 			}

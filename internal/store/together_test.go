@@ -271,12 +271,12 @@ func lastFirst[T any](all []T) []T {
 
 func TestBeginsOfOneDispatchTogether(t *testing.T) {
 	w := newWorld(t, store.Options{})
-	_, ds := w.start("A", w.group("G"), 2, core.OverlapAllow)
+	_, ds := w.start("A", w.group("G"), 3, core.OverlapAllow)
 	c := w.company()
 	c.begin(&beginning{d: ds[1], worker: "w1"}) // the plan is known from here on
 	mine, again, other := &beginning{d: ds[0], worker: "w1"}, &beginning{d: ds[0], worker: "w1"}, &beginning{d: ds[0], worker: "w2"}
 	w.wantChanges("three begins of one dispatch", func() { c.begin(other, mine, again) },
-		"- run:A s0 d|1|F|0|0|0|default||0|0|0|", "+ run:A s0 r|1|F|1|0|0|default|w1|T|0|0|", "- sent A:0:1-F", "+ live A:0:1-F w1|T")
+		"+ run:A s0 r|1|F|1|0|0|default|w1|T|0|0|", "- run:A left 2", "+ run:A left 1", "- waiting 1", "+ waiting 0", "+ live A:0:1-F w1|T")
 	wantErrorKind(t, "another worker", other.err, core.Stale)
 	for _, b := range []*beginning{mine, again} {
 		if b.err != nil || b.got.Attempt != 1 || b.got.Step.Job != "job0" {

@@ -77,39 +77,74 @@ func (s *Store) TimerDone(ctx context.Context, partition int, timer []string) er
 	return unavailable("remove timer", s.rdb.ZRem(ctx, root(partition)+":timers", strings.Join(timer, "|")).Err())
 }
 
-// SentBefore gives at most core.Chunk dispatches of a partition, after the first
-// skip, that were sent before the given instant and have not begun.
-func (s *Store) SentBefore(ctx context.Context, partition int, before time.Time, skip int) ([]core.Sent, error) {
+// SentBefore gives about core.Chunk dispatches of a partition, at most twice as many, that
+// were sent before the given instant and have not begun. skip is 0, or what the call
+// before gave as next, which is 0 where there are no more.
+func (s *Store) SentBefore(ctx context.Context, partition int, before time.Time, skip int) (sent []core.Sent, next int, err error) {
 	z, err := s.rdb.ZRangeByScoreWithScores(ctx, root(partition)+":sent", &redis.ZRangeBy{
 		Min: "-inf", Max: strconv.FormatInt(before.UnixMilli(), 10), Offset: int64(skip), Count: core.Chunk,
 	}).Result()
 	if err != nil {
-		return nil, unavailable("read sent dispatches", err)
+		return nil, 0, unavailable("read sent dispatches", err)
 	}
-	out := make([]core.Sent, 0, len(z))
 	pipe := s.rdb.Pipeline()
-	rows := make([]*redis.StringCmd, 0, len(z))
-	for _, m := range z {
-		d, err := core.ParseDispatch(m.Member.(string))
+	var members []sentMember
+	for steps := 0; len(members) < len(z) && steps < core.Chunk; {
+		m := z[len(members)]
+		first, count, err := readSentMember(m.Member.(string))
 		if err != nil {
-			continue
+			count = 0
 		}
-		out = append(out, core.Sent{Dispatch: d, Since: fromMillis(int64(m.Score))})
-		rows = append(rows, pipe.HGet(ctx, root(partition)+":run:"+d.Run, "s"+strconv.Itoa(d.Step)))
+		fields := []string{"together"}
+		for i := range count {
+			fields = append(fields, "s"+strconv.Itoa(first.Step+i))
+		}
+		members = append(members, sentMember{first, fromMillis(int64(m.Score)), pipe.HMGet(ctx, root(partition)+":run:"+first.Run, fields...)})
+		steps += count
 	}
-	if len(rows) == 0 {
-		return out, nil
+	if len(members) == 0 {
+		return nil, 0, nil
 	}
 	if err := exec(ctx, pipe); err != nil {
-		return nil, unavailable("read sent dispatches", err)
+		return nil, 0, unavailable("read sent dispatches", err)
 	}
-	for k, row := range rows {
-		var st core.Step
-		if row.Err() == nil && decodeStep(row.Val(), &st) == nil {
-			out[k].Dispatch.Queue = st.Queue
+	for _, m := range members {
+		sent = append(sent, m.dispatches()...)
+	}
+	if len(members) < len(z) || len(z) == core.Chunk {
+		next = skip + len(members)
+	}
+	return sent, next, nil
+}
+
+// sentMember is a member of the set of dispatches that have not begun, with the rows of
+// its steps: the run's field `together`, then a row each.
+type sentMember struct {
+	first core.Dispatch
+	since time.Time
+	rows  *redis.SliceCmd
+}
+
+// dispatches gives what of a member has not begun.
+func (m sentMember) dispatches() []core.Sent {
+	got := m.rows.Val()
+	stretches := stretchesOf(text(got[0]))
+	single := len(got) == 2
+	var out []core.Sent
+	for k := range got[1:] {
+		own := text(got[1+k])
+		if own != "" && !single {
+			continue // it has left its stretch
 		}
+		d := m.first
+		d.Step += k
+		var st core.Step
+		if row := rowOf(own, stretches, d.Step); row != "" && decodeStep(row, &st) == nil {
+			d.Queue = st.Queue
+		}
+		out = append(out, core.Sent{Dispatch: d, Since: m.since})
 	}
-	return out, nil
+	return out
 }
 
 // Parked gives at most core.Chunk steps of a partition that wait for a worker,

@@ -61,7 +61,7 @@ func (w *world) call(id, name string) string {
 func (w *world) now() time.Time { return must(w.store.Now(w.Context()))(w) }
 
 var (
-	fenceText = regexp.MustCompile(`(\d+-|\|)[0-9a-f]{16}\b`)
+	fenceText = regexp.MustCompile(`(\d+-|\||:)[0-9a-f]{16}\b`)
 	timeText  = regexp.MustCompile(`\b\d{13}\b`)
 	planText  = regexp.MustCompile(`plan(:|\|)[0-9a-f]{32}`)
 )

@@ -25,7 +25,7 @@ local run, target, policy, n = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[6])
 local there = redis.call('HMGET', runkey(run), 'st', 'go', 'why')
 if there[1] == 'p' and not there[2] then return {'again-buffered', run, there[3] or '', {}, {}, {}} end
 if there[1] then return {'again-started', run, '', {}, {}, {}} end
-if redis.call('ZCARD', R .. ':sent') + redis.call('ZCARD', R .. ':parked') >= tonumber(ARGV[12]) then
+if redis.call('ZCARD', R .. ':sent') + (redis.call('GET', R .. ':waiting') or 0) + redis.call('ZCARD', R .. ':parked') >= tonumber(ARGV[12]) then
   return {'busy', '', '', {}, {}, {}}
 end
 

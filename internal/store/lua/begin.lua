@@ -11,10 +11,16 @@
 local begun, live = {}, {}
 
 local function begin(g, run, i, fence, worker, grace, known, timeout)
-  local row = g.rows[i]
-  if not row then return 'stale' end
-  local st, fc, fr, n, bad, rest, w, t0, tail =
-    string.match(row, '^(%a)|(%d+)|(%x*)|(%d+)|(%d+)|(%d+|[^|]*)|([^|]*)|(%d+)|%d+|(.*)$')
+  local row, random = g.rows[i], nil
+  local st, fc, fr, n, bad, rest, w, t0, tail
+  if row then
+    st, fc, fr, n, bad, rest, w, t0, tail =
+      string.match(row, '^(%a)|(%d+)|(%x*)|(%d+)|(%d+)|(%d+|[^|]*)|([^|]*)|(%d+)|%d+|(.*)$')
+  else
+    random, rest = stretch_of(g.head[3], i)
+    if not random then return 'stale' end
+    st, fc, fr, n, bad, rest, tail = 'd', '1', random, 0, '0', '0|' .. rest, '0|'
+  end
   if not st or fc .. '-' .. fr ~= fence then return 'stale' end
   if st ~= 'd' and not (st == 'r' and w == worker) then return 'stale' end
   local plan, step = g.plan, nil
@@ -26,14 +32,14 @@ local function begin(g, run, i, fence, worker, grace, known, timeout)
     write_row(g, i, 'r|' .. fc .. '|' .. fr .. '|' .. n .. '|' .. bad .. '|' .. rest .. '|' .. worker .. '|' .. t0 .. '|0|' .. tail)
   end
   local id = run .. ':' .. i .. ':' .. fence
-  begun[#begun + 1] = id
+  if random then g.left = (g.left or 0) + 1 else begun[#begun + 1] = id end
   live[#live + 1], live[#live + 2] = id, worker .. '|' .. whole(t0 + timeout + grace)
   local told = n .. '|' .. bad .. '|' .. NOW_TEXT
   if step then return {told, plan, step} end
   return told
 end
 
-local groups, order = read_rows(7, {'pl', 'st'})
+local groups, order = read_rows(7, {'pl', 'st', 'together'})
 for _, g in ipairs(order) do g.plan = g.head[1] end
 local out = {}
 for k = 1, #ARGV, 7 do
@@ -45,9 +51,8 @@ for run, g in pairs(groups) do
     w[#w + 1], w[#w + 2], w[#w + 3], w[#w + 4] = 'st', 'r', 't0', NOW_TEXT
   end
   write_rows(run, g)
+  if g.left then leave_stretches(run, g.left) end
 end
-if #begun > 0 then
-  redis.call('ZREM', R .. ':sent', unpack(begun))
-  redis.call('HSET', R .. ':live', unpack(live))
-end
+if #begun > 0 then redis.call('ZREM', R .. ':sent', unpack(begun)) end
+if #live > 0 then redis.call('HSET', R .. ':live', unpack(live)) end
 return out

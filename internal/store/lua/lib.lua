@@ -9,7 +9,10 @@
 --   <root>:act:<target> zset of the target's runs that are under way
 --   <root>:buf:<target> zset of the target's runs that wait for those to end
 --   <root>:busy:<target> hash job -> "<run>:<step>" under overlap skip_steps
---   <root>:sent         zset of dispatches that have not begun, by time sent
+--   <root>:sent         zset of dispatches that have not begun, by time sent: one by one,
+--                       or a stretch "<run>:<from>-<to>:1-<random part>"
+--   <root>:waiting      steps of stretches that have not begun, less one a stretch: with
+--                       the size of sent it gives the dispatches that have not begun
 --   <root>:parked       zset of "<run>:<step>" that wait for a worker
 --   <root>:live         hash of attempts under way: dispatch id -> "<worker>|<deadline>"
 --   <root>:timers       zset of what is to happen, by when
@@ -19,6 +22,11 @@
 --   <root>:cbt:<task>   hash, one CBT task; its fields stand at the head of cbtmove.lua
 --   <root>:cbts         set of the CBT tasks
 --   <root>:cbtvm        hash machine -> "<task>|<ms>": the CBT task that it is claimed for
+--
+-- Steps that are dispatched together, one way, are a stretch. They have no fields until
+-- something happens to them: the run's field `together` tells of them, a line
+-- "<from>-<to>:<random part>:<queue>" a stretch, and `left` counts those without a field.
+-- When none is left, both fields go, and the stretches from sent.
 --
 -- A step field is st|fc|fr|n|bad|lost|q|w|t0|t1|code|txt: state letter, fence
 -- counter and random part, attempts, attempts counted as failures, attempts
@@ -54,12 +62,53 @@ local function step_row(s)
     s.st, s.fc, s.fr, s.n, s.bad, s.lost, s.q, s.w, s.t0, s.t1, s.code) .. s.txt
 end
 
-local function get_step(run, i) return read_step(redis.call('HGET', runkey(run), 's' .. i)) end
+local STRETCH = '(%d+)%-(%d+):(%x*):([^\n]*)\n'
 
-local function put_step(run, i, s) redis.call('HSET', runkey(run), 's' .. i, step_row(s)) end
+-- The random part of the fence and the queue of a step of a stretch; nil for one that is
+-- in none.
+local function stretch_of(together, i)
+  i = tonumber(i)
+  for from, to, random, q in string.gmatch(together or '', STRETCH) do
+    if i >= tonumber(from) and i < tonumber(to) then return random, q end
+  end
+end
+
+-- Notes that k steps of a run's stretches have got fields.
+local function leave_stretches(run, k)
+  local key = runkey(run)
+  if redis.call('HINCRBY', key, 'left', -k) > 0 then
+    redis.call('INCRBY', R .. ':waiting', -k)
+    return
+  end
+  local members = {}
+  for from, to, random in string.gmatch(redis.call('HGET', key, 'together'), STRETCH) do
+    members[#members + 1] = run .. ':' .. from .. '-' .. to .. ':1-' .. random
+  end
+  redis.call('ZREM', R .. ':sent', unpack(members))
+  redis.call('HDEL', key, 'together', 'left')
+  if k ~= #members then redis.call('INCRBY', R .. ':waiting', #members - k) end
+end
 
 local function new_step()
   return {st = 'w', fc = 0, fr = '', n = 0, bad = 0, lost = 0, q = '', w = '', t0 = 0, t1 = 0, code = '0', txt = ''}
+end
+
+local function get_step(run, i)
+  local row = redis.call('HGET', runkey(run), 's' .. i)
+  if row then return read_step(row) end
+  local random, q = stretch_of(redis.call('HGET', runkey(run), 'together'), i)
+  if not random then return nil end
+  local s = new_step()
+  s.st, s.fc, s.fr, s.q, s.of_stretch = 'd', 1, random, q, true
+  return s
+end
+
+local function put_step(run, i, s)
+  redis.call('HSET', runkey(run), 's' .. i, step_row(s))
+  if s.of_stretch then
+    s.of_stretch = nil
+    leave_stretches(run, 1)
+  end
 end
 
 local function dispatch_id(run, i, s) return run .. ':' .. i .. ':' .. whole(s.fc) .. '-' .. s.fr end
@@ -243,6 +292,10 @@ local function write_rows(run, g)
   if #g.writes > 0 then redis.call('HSET', runkey(run), unpack(g.writes)) end
 end
 
+-- What the stretches of a run may take to tell: each Begin reads it. Steps of a run that
+-- tells of more get fields.
+local TOGETHER_MOST = 2000
+
 -- Makes the steps of a run of n steps from the one numbered from on. ARGV[at] is the
 -- number g of stretches of steps that go one way, then g times steps, queue, wait
 -- reason, and under overlap skip_steps the job of each step. fields are more fields of
@@ -253,32 +306,49 @@ local function expand(run, policy, target, n, from, at, random, fields)
   local r, s, cur, ways = #rows, 0, from, at + 3 * ARGV[at]
   local busy = policy == 'j' and R .. ':busy:' .. target
   local before, after = run .. ':', ':1-' .. random
+  local together, left, stretches = '', 0, 0
+  if from > 0 then
+    local h = redis.call('HMGET', runkey(run), 'together', 'left')
+    together, left = h[1] or '', tonumber(h[2] or 0)
+  end
+  local was = left
   for way = at + 1, ways, 3 do
-    local q = ARGV[way + 1]
-    local row = q ~= '' and 'd|1|' .. random .. '|0|0|0|' .. q .. '||0|0|0|'
-      or 'w|1|' .. random .. '|0|0|0|||0|0|0|' .. ARGV[way + 2]
-    for k = cur, cur + ARGV[way] - 1 do
-      local i = whole(k)
-      local job = busy and ARGV[ways + 1 + k - from]
-      if busy and redis.call('HEXISTS', busy, job) == 1 then
-        local step = new_step()
-        step.txt = 'the last job is not completed. skip this job'
-        end_step(run, i, step, 'k')
-        skipped[#skipped + 1] = k
-      else
-        if busy then
-          redis.call('HSET', busy, job, before .. i)
-          rows[r + 1], rows[r + 2], r = 'j' .. i, job, r + 2
-        end
-        rows[r + 1], rows[r + 2], r = 's' .. i, row, r + 2
-        if q ~= '' then
-          sent[s + 1], sent[s + 2], s = NOW_TEXT, before .. i .. after, s + 2
+    local len, q = tonumber(ARGV[way]), ARGV[way + 1]
+    if q ~= '' and len > 1 and not busy and #together < TOGETHER_MOST then
+      local span = whole(cur) .. '-' .. whole(cur + len)
+      together = together .. span .. ':' .. random .. ':' .. q .. '\n'
+      left, stretches = left + len, stretches + 1
+      sent[s + 1], sent[s + 2], s = NOW_TEXT, before .. span .. after, s + 2
+    else
+      local row = q ~= '' and 'd|1|' .. random .. '|0|0|0|' .. q .. '||0|0|0|'
+        or 'w|1|' .. random .. '|0|0|0|||0|0|0|' .. ARGV[way + 2]
+      for k = cur, cur + len - 1 do
+        local i = whole(k)
+        local job = busy and ARGV[ways + 1 + k - from]
+        if busy and redis.call('HEXISTS', busy, job) == 1 then
+          local step = new_step()
+          step.txt = 'the last job is not completed. skip this job'
+          end_step(run, i, step, 'k')
+          skipped[#skipped + 1] = k
         else
-          parked[#parked + 1], parked[#parked + 2] = NOW_TEXT, before .. i
+          if busy then
+            redis.call('HSET', busy, job, before .. i)
+            rows[r + 1], rows[r + 2], r = 'j' .. i, job, r + 2
+          end
+          rows[r + 1], rows[r + 2], r = 's' .. i, row, r + 2
+          if q ~= '' then
+            sent[s + 1], sent[s + 2], s = NOW_TEXT, before .. i .. after, s + 2
+          else
+            parked[#parked + 1], parked[#parked + 2] = NOW_TEXT, before .. i
+          end
         end
       end
     end
-    cur = cur + ARGV[way]
+    cur = cur + len
+  end
+  if left > was then
+    rows[r + 1], rows[r + 2], rows[r + 3], rows[r + 4], r = 'together', together, 'left', whole(left), r + 4
+    redis.call('INCRBY', R .. ':waiting', left - was - stretches)
   end
   rows[r + 1], rows[r + 2] = 'cur', whole(cur)
   redis.call('HSET', runkey(run), unpack(rows))
