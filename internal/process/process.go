@@ -47,6 +47,7 @@ func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger,
 	b := &base{name: name, cfg: cfg, log: log.With("process", name), registry: telemetry.NewRegistry()}
 	b.metrics = telemetry.NewMetrics(b.registry)
 	redisconn.LogTo(b.log)
+	_ = heapFloorMemory() // lives as long as the process
 	var err error
 	if b.rdb, err = b.awaitRedis(ctx); err != nil {
 		return nil, err
