@@ -12,6 +12,7 @@ import (
 type CBT struct {
 	Roots    []string     `yaml:"roots" help:"directories that images, monitor sockets and certificates of worker.cbt may lie below"`
 	Dir      string       `yaml:"dir" default:"/var/lib/takt/cbt" help:"where each machine gets a directory for sockets, scratch images and digests; a short path, on a disk with room for what guests overwrite during a backup"`
+	Backups  string       `yaml:"backups" help:"directory that backups into files are kept in; empty means that there are none"`
 	Listen   CBTListen    `yaml:"listen"`
 	Machines []CBTMachine `yaml:"machines" help:"machines, as YAML: [{uuid: …, qmp: /run/vm1.qmp, disks: [{volume: …, path: /vm/1.qcow2, format: qcow2}]}]"`
 	Volumes  []CBTVolume  `yaml:"volumes" help:"volumes that belong to no machine, as YAML: [{volume: …, path: /dev/vg/lv, format: raw}]"`
@@ -64,6 +65,7 @@ func (c *checker) cbt(s CBT) {
 	c.that(len(s.Roots) > 0, "worker.cbt.roots", "", "it has to be set together with worker.cbt.machines and worker.cbt.volumes")
 	c.that(filepath.IsAbs(s.Dir) && len(s.Dir) <= cbtDirMost, "worker.cbt.dir", s.Dir,
 		fmt.Sprintf("want an absolute path of %d bytes at most, since names of sockets are short", cbtDirMost))
+	c.that(s.Backups == "" || filepath.IsAbs(s.Backups), "worker.cbt.backups", s.Backups, "want an absolute path")
 	c.cbtListen(s)
 	seen := map[string]bool{}
 	for _, m := range s.Machines {

@@ -15,7 +15,7 @@ const (
 func TestMachinesWithTheirDisks(t *testing.T) {
 	want := config.Default[config.Worker]()
 	want.CBT = config.CBT{
-		Roots: []string{"/vm", "/run/vm"}, Dir: "/vm/takt", Listen: config.CBTListen{Host: "10.0.0.1", PortFrom: 10900, Certs: "/vm/tls"},
+		Roots: []string{"/vm", "/run/vm"}, Dir: "/vm/takt", Backups: "/backups", Listen: config.CBTListen{Host: "10.0.0.1", PortFrom: 10900, Certs: "/vm/tls"},
 		Machines: []config.CBTMachine{{
 			UUID: machine, Name: "db", QMP: "/run/vm/db.qmp", Driver: "qemu", Port: 10999,
 			Disks: []config.CBTVolume{{Volume: volume, Path: "/vm/db.qcow2", Format: "qcow2"}},
@@ -24,10 +24,10 @@ func TestMachinesWithTheirDisks(t *testing.T) {
 	}
 	const machines = "[{uuid: " + machine + ", name: db, qmp: /run/vm/db.qmp, driver: qemu, port: 10999, disks: [{volume: " + volume + ", path: /vm/db.qcow2, format: qcow2}]}]"
 	const volumes = "[{volume: 4d1c2b0e-7c2a-4b57-9a62-0d3d7a1b9f03, path: /vm/raw, format: raw}]"
-	file := write(t, "worker:\n  cbt:\n    roots: [/vm, /run/vm]\n    dir: /vm/takt\n    listen: {host: 10.0.0.1, portFrom: 10900, certs: /vm/tls}\n    machines: "+machines+"\n    volumes: "+volumes+"\n")
+	file := write(t, "worker:\n  cbt:\n    roots: [/vm, /run/vm]\n    dir: /vm/takt\n    backups: /backups\n    listen: {host: 10.0.0.1, portFrom: 10900, certs: /vm/tls}\n    machines: "+machines+"\n    volumes: "+volumes+"\n")
 	same(t, load[config.Worker](t, []string{"--config", file}, nil), want)
 	same(t, load[config.Worker](t, []string{"--worker-cbt-machines", machines, "--worker-cbt-volumes=" + volumes}, []string{
-		"TAKT_WORKER_CBT_ROOTS=/vm,/run/vm", "TAKT_WORKER_CBT_DIR=/vm/takt", "TAKT_WORKER_CBT_LISTEN_HOST=10.0.0.1",
+		"TAKT_WORKER_CBT_ROOTS=/vm,/run/vm", "TAKT_WORKER_CBT_DIR=/vm/takt", "TAKT_WORKER_CBT_BACKUPS=/backups", "TAKT_WORKER_CBT_LISTEN_HOST=10.0.0.1",
 		"TAKT_WORKER_CBT_LISTEN_PORT_FROM=10900", "TAKT_WORKER_CBT_LISTEN_CERTS=/vm/tls",
 	}), want)
 }
@@ -40,6 +40,7 @@ func TestWrongMachines(t *testing.T) {
 	}{
 		{name: "no roots", machines: good, want: "worker.cbt.roots"},
 		{name: "root is not absolute", roots: "vm", machines: good, want: `worker.cbt.roots: "vm"`},
+		{name: "a relative directory of backups", roots: "/vm", machines: good, more: "TAKT_WORKER_CBT_BACKUPS=backups", want: "worker.cbt.backups"},
 		{name: "a long directory", roots: "/vm", machines: good, more: "TAKT_WORKER_CBT_DIR=/" + strings.Repeat("x", 60), want: "worker.cbt.dir"},
 		{name: "no uuid", roots: "/vm", machines: "name: vm1, " + disk, want: "want uuids"},
 		{name: "uuid twice", roots: "/vm", machines: good + "}, {" + good, want: "it stands twice"},

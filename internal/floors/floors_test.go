@@ -17,7 +17,7 @@ const module = "github.com/takt-dev/takt/"
 var floors = [][]string{
 	0: {"pkg/executor", "internal/schedule", "internal/id", "internal/config", "internal/telemetry", "internal/redisconn", "internal/safehttp", "internal/lease", "internal/seal", "internal/floors",
 		"internal/cbt", "internal/cbt/nbd", "internal/cbt/qmp", "internal/cbt/qcow2"},
-	1: {"internal/core", "pkg/executor/excerpt", "pkg/executor/executortest", "internal/cbt/qemu", "internal/cbt/scan", "internal/cbt/volume"},
+	1: {"internal/core", "pkg/executor/excerpt", "pkg/executor/executortest", "internal/cbt/qemu", "internal/cbt/scan", "internal/cbt/volume", "internal/cbt/backup"},
 	2: {},
 	3: {"internal/engine", "internal/auth", "internal/store", "internal/queue", "internal/events", "internal/executor/httpreq", "internal/executor/shell", "internal/executor/natsreq", "internal/executor/tracking"},
 	4: {"internal/api/native", "internal/api/zstack", "internal/api/console", "internal/worker", "internal/trigger", "internal/dispatch", "internal/doctor"},
@@ -44,7 +44,7 @@ var homes = map[string][]string{
 	"github.com/gin-gonic/gin":        {"internal/api/native", "internal/api/zstack", "internal/api/console", "internal/server"},
 	"gopkg.in/yaml.v3":                {"internal/config", "internal/api/native", "internal/cli"},
 	"golang.org/x/crypto/argon2":      {"internal/auth"},
-	"lukechampine.com/blake3":         {"internal/cbt/scan"},
+	"lukechampine.com/blake3":         {"internal/cbt/scan", "internal/cbt/backup"},
 	"golang.org/x/sys/":               {"internal/embedded", "internal/executor/shell"},
 }
 

@@ -18,7 +18,7 @@ func tracked(cfg config.CBT, log *slog.Logger) (*tracking.Host, error) {
 	if !cfg.Configured() {
 		return nil, nil
 	}
-	s := tracking.Settings{Roots: cfg.Roots, Dir: cfg.Dir, Log: log}
+	s := tracking.Settings{Roots: cfg.Roots, Dir: cfg.Dir, Backups: cfg.Backups, Log: log}
 	for _, m := range cfg.Machines {
 		s.Machines = append(s.Machines, tracking.Machine{
 			UUID: config.PlainUUID(m.UUID), Name: m.Name, QMP: m.QMP, Driver: m.Driver, Fuzzy: m.Fuzzy,

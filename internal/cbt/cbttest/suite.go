@@ -70,6 +70,7 @@ func Run(t *testing.T, new New) {
 		{"a session is found again", 1, sessionAgain},
 		{"a recorded session that is gone is told", 1, sessionGone},
 		{"a reader keeps a session open", 1, reader},
+		{"backups restore to their moments", 2, backedUp},
 		{"loss is told", 2, loss},
 		{"dropped twice, and nothing is left", 2, dropped},
 		{"the sweeper leaves live tasks alone", 1, swept},

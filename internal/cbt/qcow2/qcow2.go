@@ -37,12 +37,21 @@ type Image struct {
 	file file
 	head *header
 
-	mu     sync.Mutex // guards tables
+	mu     sync.Mutex // guards what follows
 	tables map[uint64][]uint64
+	most   int // of tables
 }
 
 // tablesKept bounds the memory for second tables: 16 MiB at the usual cluster size.
 const tablesKept = 256
+
+// Keep bounds the second tables that are kept in memory, where many images are open at
+// once. Who reads by rising offset needs one.
+func (im *Image) Keep(tables int) {
+	im.mu.Lock()
+	defer im.mu.Unlock()
+	im.most = tables
+}
 
 // Entries of the tables.
 const (
@@ -59,7 +68,7 @@ func Open(r io.ReaderAt, size int64) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Image{file: f, head: head, tables: map[uint64][]uint64{}}, nil
+	return &Image{file: f, head: head, tables: map[uint64][]uint64{}, most: tablesKept}, nil
 }
 
 // Size of the disk in bytes.
@@ -150,7 +159,7 @@ func (im *Image) table(at uint64) ([]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(im.tables) >= tablesKept {
+	if len(im.tables) >= im.most {
 		clear(im.tables)
 	}
 	im.tables[offset] = table

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/takt-dev/takt/internal/cbt"
+	"github.com/takt-dev/takt/internal/cbt/backup"
 	"github.com/takt-dev/takt/internal/cbt/volume"
 )
 
@@ -39,6 +40,11 @@ func (w *work) close(ctx context.Context) (any, error) {
 func (w *work) clean(ctx context.Context, d cbt.Driver) error {
 	if err := w.unnote(); err != nil {
 		return err
+	}
+	if w.keep != "" { // a copy that was given up
+		if err := backup.Of(w.keep, w.m.UUID, w.o.Task).Clear(); err != nil {
+			return err
+		}
 	}
 	t := w.target()
 	report, err := d.Probe(ctx, t)
@@ -77,6 +83,9 @@ func (w *work) drop(ctx context.Context) (any, error) {
 		return nil, err
 	} else if err != nil {
 		w.say("not all was removed: %v; the sweeper does it when the machine is back", err)
+	}
+	if err := w.dropBackups(); err != nil {
+		return nil, err
 	}
 	w.record, w.changed = cbt.Record{}, true
 	return nil, errors.Join(w.unnote(), w.digests().drop())

@@ -15,7 +15,26 @@ import (
 const undoWait = 8 * time.Second
 
 // open begins a checkpoint and exports its moment. The detail is cbt.Details.
-func (w *work) open(ctx context.Context) (any, error) {
+func (w *work) open(ctx context.Context) (any, error) { return w.begin(ctx, w.publish) }
+
+// use is what a session is opened for. details are nil where the exports tell what
+// changed. It is given up if that fails for good.
+type use func(ctx context.Context, d cbt.Driver, t cbt.Target, details cbt.Details) (any, error)
+
+// publish tells what there is to read of a session, and notes it.
+func (w *work) publish(ctx context.Context, _ cbt.Driver, t cbt.Target, details cbt.Details) (any, error) {
+	if details == nil {
+		var err error
+		if details, err = readDetails(ctx, t.Listen, w.record.Open.Exports); err != nil {
+			return nil, fmt.Errorf("read what changed: %w", err)
+		}
+	}
+	return details, w.note()
+}
+
+// begin opens the session of the order, as the policy for broken chains has it, and
+// makes use of it.
+func (w *work) begin(ctx context.Context, u use) (any, error) {
 	s := w.o.Session
 	if err := s.Check(); err != nil {
 		return nil, err
@@ -35,19 +54,16 @@ func (w *work) open(ctx context.Context) (any, error) {
 		w.say("checkpoint %d is known by a rescan alone; the copy will be full", s.From)
 		s.From = 0
 	}
-	details, err := w.show(ctx, s, nil)
+	detail, err := w.show(ctx, s, nil, u)
 	if broken := (*cbt.ChainBroken)(nil); errors.As(err, &broken) && w.mayRestart(s) {
-		details, err = w.showAnew(ctx, s, broken)
+		return w.showAnew(ctx, s, broken, u)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return details, nil
+	return detail, err
 }
 
 // showAnew opens a session of a new chain: since the checkpoint that was asked for if
 // digests can tell what was written, else a full one.
-func (w *work) showAnew(ctx context.Context, s cbt.Session, why *cbt.ChainBroken) (cbt.Details, error) {
+func (w *work) showAnew(ctx context.Context, s cbt.Session, why *cbt.ChainBroken, u use) (any, error) {
 	var lost *cbt.Point
 	for _, p := range w.record.Chain {
 		if p.Seq == s.From && w.comparable(s.From) {
@@ -58,7 +74,7 @@ func (w *work) showAnew(ctx context.Context, s cbt.Session, why *cbt.ChainBroken
 	if lost == nil {
 		s.From = 0
 	}
-	return w.show(ctx, s, lost)
+	return w.show(ctx, s, lost, u)
 }
 
 // closeOther ends the session that a task which failed has left. That of the order
@@ -99,11 +115,11 @@ func (w *work) noteBroken(why *cbt.ChainBroken) {
 	w.record.Broken, w.record.BrokenAt, w.changed = why.Error(), time.Now().UTC(), true
 }
 
-// show opens the session, reads what changed and writes the record. lost is set where
+// show opens the session, writes the record and makes use of it. lost is set where
 // the driver does not know the checkpoint that changes are asked since, and digests do.
 // If that fails for good, the moment is given up and its checkpoint joined to the one
 // before.
-func (w *work) show(ctx context.Context, s cbt.Session, lost *cbt.Point) (cbt.Details, error) {
+func (w *work) show(ctx context.Context, s cbt.Session, lost *cbt.Point, u use) (any, error) {
 	if err := w.matches(); err != nil {
 		return nil, err
 	}
@@ -123,14 +139,19 @@ func (w *work) show(ctx context.Context, s cbt.Session, lost *cbt.Point) (cbt.De
 	before := w.record
 	w.opened(d, t, known, point, exports)
 	details, err := w.describe(ctx, d, t, s, lost)
+	var detail any
+	if err == nil {
+		detail, err = u(ctx, d, t, details)
+	}
 	if err != nil {
 		w.record = before
 		return nil, w.failed(ctx, d, t, s, err)
 	}
-	return details, nil
+	return detail, nil
 }
 
-// describe finds what there is to copy of a session that was opened, and notes it.
+// describe keeps the digests of a session that was opened, and finds by them what there
+// is to copy where the driver does not know.
 func (w *work) describe(ctx context.Context, d cbt.Driver, t cbt.Target, s cbt.Session, lost *cbt.Point) (details cbt.Details, err error) {
 	exports := w.record.Open.Exports
 	digested := w.o.OnBroken == cbt.OnBrokenRescan && d.Name() == cbt.DriverQEMU
@@ -141,16 +162,11 @@ func (w *work) describe(ctx context.Context, d cbt.Driver, t cbt.Target, s cbt.S
 	}
 	if lost != nil {
 		details, err = w.compare(s, *lost)
-	} else if details, err = readDetails(ctx, t.Listen, exports); err != nil {
-		err = fmt.Errorf("read what changed: %w", err)
 	}
 	if err == nil && digested {
 		err = w.digests().keep(w.wanted(s)...)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return details, w.note()
+	return details, err
 }
 
 // wanted are the checkpoints of which digests are kept: the session's, the one that it
@@ -183,9 +199,8 @@ func (w *work) opened(d cbt.Driver, t cbt.Target, s cbt.Session, p cbt.Point, ex
 // goes on with it: after what may pass, or when this one was released. A broken chain
 // was not touched.
 func (w *work) failed(ctx context.Context, d cbt.Driver, t cbt.Target, s cbt.Session, err error) error {
-	released := errors.Is(context.Cause(ctx), executor.ErrReleased)
 	broken := errors.As(err, new(*cbt.ChainBroken))
-	if released || broken || ctx.Err() == nil && cbt.Retryable(err) || t.Chain.Has(s.Seq) {
+	if !final(ctx, err) || broken || t.Chain.Has(s.Seq) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWait)
@@ -199,4 +214,12 @@ func (w *work) failed(ctx context.Context, d cbt.Driver, t cbt.Target, s cbt.Ses
 		return errors.Join(err, fmt.Errorf("undo checkpoint: %w", undone))
 	}
 	return err
+}
+
+// final says whether no attempt goes on with what one left that failed.
+func final(ctx context.Context, err error) bool {
+	if errors.Is(context.Cause(ctx), executor.ErrReleased) {
+		return false
+	}
+	return ctx.Err() != nil || !cbt.Retryable(err)
 }

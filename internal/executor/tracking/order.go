@@ -78,6 +78,10 @@ var ops = map[cbt.Op]struct {
 	cbt.OpChanges:  {(*work).changes, false},
 	cbt.OpExport:   {(*work).export, true},
 	cbt.OpUnexport: {(*work).unexport, true},
+	cbt.OpBackup:   {(*work).backup, true},
+	cbt.OpRestore:  {(*work).restore, true},
+	cbt.OpVerify:   {(*work).verify, false},
+	cbt.OpDiscard:  {(*work).discard, true},
 }
 
 func (w *work) do(ctx context.Context) (any, error) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/cbt"
+	"github.com/takt-dev/takt/internal/cbt/backup"
 )
 
 // SweepEvery is the time between two rounds of the sweeper.
@@ -46,6 +47,7 @@ func (h *Host) SweepOnce(ctx context.Context, live func(ctx context.Context, nam
 	for _, uuid := range slices.Sorted(maps.Keys(h.machines)) {
 		w := &work{Host: h, m: h.machines[uuid], o: cbt.Order{Task: noTask}}
 		h.sweepDigests(ctx, w.m, alive)
+		h.sweepBackups(ctx, w.m, alive)
 		for _, d := range w.drivers() {
 			tasks, err := d.Sweep(ctx, h.target(w.m, w.o, w.record), alive)
 			switch {
@@ -76,6 +78,22 @@ func (h *Host) sweepDigests(ctx context.Context, m Machine, alive func(name stri
 		}
 		if err := (digests{filepath.Join(h.machineDir(m), f.Name())}).drop(); err != nil {
 			h.log.WarnContext(ctx, "digests not swept", "machine", m.UUID, "err", err)
+		}
+	}
+}
+
+// sweepBackups removes copies that tasks which are no more have not finished. Those that
+// are done stay.
+func (h *Host) sweepBackups(ctx context.Context, m Machine, alive func(name string) bool) {
+	if h.keep == "" {
+		return
+	}
+	for _, name := range backup.Unfinished(h.keep, m.UUID) {
+		if alive(name) {
+			continue
+		}
+		if err := backup.Of(h.keep, m.UUID, name).Clear(); err != nil {
+			h.log.WarnContext(ctx, "unfinished backups not swept", "machine", m.UUID, "err", err)
 		}
 	}
 }

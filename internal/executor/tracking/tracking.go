@@ -1,7 +1,7 @@
 // Package tracking executes the steps of CBT tasks at the machines of this host.
 //
 // A step is an order for one machine: open a session, close it, drop what is the
-// task's, read what changed. The order holds the task's record of the machine, and
+// task's, read what changed, copy a moment into files and restore it. The order holds the task's record of the machine, and
 // what comes back is the new record with a detail:
 //
 //	order {op, record, …} ─▶ driver ─▶ QEMU, images, digests
@@ -52,7 +52,9 @@ type Settings struct {
 	// Roots are where images, monitors and certificates may lie.
 	Roots []string
 	// Dir is where each machine gets a directory of its own.
-	Dir      string
+	Dir string
+	// Backups is where backups into files are kept; empty: they are refused.
+	Backups  string
 	Machines []Machine
 	Log      *slog.Logger // of the sweeper; nil is slog.Default
 }
@@ -75,6 +77,8 @@ type Machine struct {
 // A Host carries out orders for the machines that it has.
 type Host struct {
 	dir      string
+	keep     string // backups; empty: none
+	roots    cbt.Roots
 	machines map[string]Machine
 	qemu     *qemu.Driver
 	scan     *scan.Driver
@@ -91,10 +95,15 @@ func New(s Settings) (*Host, error) {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("worker.cbt.dir: %w", err)
 	}
+	if s.Backups != "" {
+		if err := os.MkdirAll(s.Backups, 0o700); err != nil {
+			return nil, fmt.Errorf("worker.cbt.backups: %w", err)
+		}
+	}
 	// The operator named it, so it is allowed wherever it is.
 	roots := append(slices.Clone(cbt.Roots(s.Roots)), filepath.Clean(s.Dir))
 	h := &Host{
-		dir: s.Dir, machines: map[string]Machine{}, log: s.Log,
+		dir: s.Dir, keep: s.Backups, roots: s.Roots, machines: map[string]Machine{}, log: s.Log,
 		qemu: &qemu.Driver{Roots: roots}, scan: &scan.Driver{Roots: roots}, volumes: &volume.Server{Roots: roots},
 	}
 	for _, m := range s.Machines {
