@@ -49,6 +49,13 @@ const CBTClaimVoid = 10 * time.Second
 //	Created ──────────▶ Starting ──────────────────────▶ Running
 //	Stopped ──────────▶    │  └─ its run failed ─▶ Failed    │
 //	Failed  ──────────▶    └─ disable: canceled ─▶ Stopped ◀─┘ disable
+//
+//	           backup                 its run succeeded
+//	the same  ─────────▶ Starting ──────────────────────▶ Stopped
+//	                       │  └─ its run failed ─▶ Failed
+//	                       └─ disable: canceled ─▶ Stopped
+//
+// A disable by force is Stopped at once; the sessions are closed Behind.
 type CBTTask struct {
 	Meta
 	TaskType string   `json:"taskType"` // "VM"
@@ -64,7 +71,8 @@ type CBTTask struct {
 	Records []cbt.Record `json:"-"` // one per machine
 
 	// Of the last enable: its run, and the checkpoint that was asked for, "" for a full
-	// copy. Seq is the highest number that was ever given to a checkpoint.
+	// copy. Seq is the highest number that was ever given to a checkpoint, by an enable or
+	// a backup.
 	Opened string `json:"-"`
 	Since  string `json:"-"`
 	Seq    int    `json:"-"`
@@ -75,7 +83,10 @@ type CBTTask struct {
 const MaxPast = 8
 
 // Busy reports whether a transition is under way that others must wait for.
-func (t CBTTask) Busy() bool { return !t.Pending.Zero() && !t.Pending.Look }
+func (t CBTTask) Busy() bool { return t.Changing() && !t.Pending.Behind }
+
+// Changing reports whether a transition is under way, be it one that nobody waits for.
+func (t CBTTask) Changing() bool { return !t.Pending.Zero() && !t.Pending.Look }
 
 // Machine gives the index of a machine, -1 if the task has no such one.
 func (t CBTTask) Machine(uuid string) int { return slices.Index(t.Machines, uuid) }
@@ -92,6 +103,10 @@ const (
 	CBTCheck    CBTOp = "check" // whether its sessions live
 	CBTExport   CBTOp = "export"
 	CBTUnexport CBTOp = "unexport"
+	CBTBackup   CBTOp = "backup"  // into files of the worker's host
+	CBTRestore  CBTOp = "restore" // from them
+	CBTVerify   CBTOp = "verify"  // whether they are as they were made
+	CBTDiscard  CBTOp = "discard"
 	CBTRead     CBTOp = "read" // no transition: nothing changes
 )
 
@@ -110,8 +125,11 @@ type CBTPending struct {
 	// Look: nothing is changed by it, so it gives way to whatever is asked for, and
 	// leaves no trace in Past. Only a step that fails with the exit code CBTGone brings
 	// about Else.
-	Look bool   `json:"look,omitempty"`
-	By   string `json:"by,omitempty"` // key of the Request that asked
+	Look bool `json:"look,omitempty"`
+	// Behind: the status is Then already, and the run follows when a worker is there,
+	// however late. Nobody waits for it. A new session takes its place, as does a delete.
+	Behind bool   `json:"behind,omitempty"`
+	By     string `json:"by,omitempty"` // key of the Request that asked
 
 	// How it ended: the state of its run, and why that did not succeed.
 	State  RunState  `json:"-"`
@@ -129,6 +147,6 @@ func (p CBTPending) Failed() bool { return p.State != "" && p.State != RunSuccee
 type CBTMove struct {
 	Status  CBTStatus  // at once; "" = as it is
 	Pending CBTPending // zero: nothing but the status changes
-	Since   string     // of enable, as Seq; not looked at where that is 0
-	Seq     int
+	Since   string     // of enable
+	Seq     int        // of enable and backup
 }

@@ -72,7 +72,7 @@ func newBackup(t *testing.T, onBroken string) *backup {
 		Roots: []string{root}, Dir: filepath.Join(root, "two"), Volumes: []config.CBTVolume{{Volume: b.lonely[0], Path: b.lonely[1], Format: "raw"}},
 	}})
 	b.worker = b.process(orders{Role: "worker-process", Host: "one", CBT: config.CBT{
-		Roots: []string{root}, Dir: filepath.Join(root, "one"), Machines: []config.CBTMachine{m},
+		Roots: []string{root}, Dir: filepath.Join(root, "one"), Backups: filepath.Join(root, "backups"), Machines: []config.CBTMachine{m},
 	}})
 	b.awaitWorkers(2)
 	b.sdk = newSDK(t, true, "http://"+b.address+"/zstack/v1")

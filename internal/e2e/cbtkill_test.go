@@ -91,7 +91,8 @@ func (b *backup) round(what, at string, kill func(), breaks bool) {
 	if !breaks && since != "" && mode != "incremental" {
 		b.house.t.Errorf("%s: the copy is %s, want an incremental one: nothing took the chain away", what, mode)
 	}
-	_, err := b.during(at == whileDisabling, kill, func() ([]cbtInfo, error) { return nil, b.disable(true) })
+	// By force it would be over before anything can be killed.
+	_, err := b.during(at == whileDisabling, kill, func() ([]cbtInfo, error) { return nil, b.disable(at != whileDisabling) })
 	if err != nil {
 		b.house.t.Logf("%s: %v", what, err)
 		b.stopped(what)

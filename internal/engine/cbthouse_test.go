@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -105,6 +106,11 @@ func obliging(o cbt.Order) (cbt.Answer, string) {
 		}
 	case cbt.OpUnexport:
 		r.Restore = nil
+	case cbt.OpBackup:
+		r.Chain = append(r.Chain, cbt.Point{Seq: o.Session.Seq, Sizes: []uint64{volume.Size}})
+		r.Open, r.Backups = nil, append(r.Backups, cbt.Backup{Seq: o.Session.Seq, Base: o.Session.From, Files: []cbt.BackupFile{{Volume: volume.UUID}}})
+	case cbt.OpDiscard:
+		r.Backups = slices.DeleteFunc(slices.Clone(r.Backups), func(b cbt.Backup) bool { return b.Seq == o.Seq })
 	}
 	return cbt.Answer{Record: r, Detail: detail}, ""
 }

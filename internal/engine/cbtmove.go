@@ -10,8 +10,8 @@ import (
 	"github.com/takt-dev/takt/internal/id"
 )
 
-// The verbs that change a CBT task, here, in cbtdelete.go and in cbtrestore.go, give the
-// task with, as its Pending, the transition that they have begun, or joined, or, where a
+// The verbs that change a CBT task, here, in cbtdelete.go, cbtbackup.go and cbtrestore.go,
+// give the task with, as its Pending, the transition that they have begun, or joined, or, where a
 // request is carried out again, begun before, which may have ended; AwaitCBT waits for
 // it. It is zero when nothing had to be done.
 
@@ -37,6 +37,9 @@ func (e *Engine) turn(ctx context.Context, uuid string, op core.CBTOp, decide fu
 		if m.Pending.Zero() && m.Status == "" {
 			t.Pending = core.CBTPending{}
 			return nil
+		}
+		if t.Pending.Behind {
+			return e.halt(ctx, t, "it gave way to what was asked for next")
 		}
 		t, err = e.beginCBT(ctx, t, m)
 		return err
@@ -94,11 +97,8 @@ func opening(t core.CBTTask, bitmap string) (core.CBTMove, error) {
 		return core.CBTMove{}, err
 	}
 	m := core.CBTMove{
-		Status: core.CBTStarting, Since: bitmap, Seq: t.Seq + 1,
+		Status: core.CBTStarting, Since: bitmap, Seq: nextCheckpoint(t),
 		Pending: core.CBTPending{Op: core.CBTEnable, Then: core.CBTRunning, Else: core.CBTFailed},
-	}
-	for _, r := range t.Records {
-		m.Seq = max(m.Seq, r.Chain.Last()+1)
 	}
 	for i := range t.Machines {
 		o := order(t, i, cbt.OpOpen)
@@ -111,6 +111,15 @@ func opening(t core.CBTTask, bitmap string) (core.CBTMove, error) {
 		m.Pending.Orders = append(m.Pending.Orders, o)
 	}
 	return m, nil
+}
+
+// nextCheckpoint gives a number that no checkpoint of the task has had.
+func nextCheckpoint(t core.CBTTask) int {
+	seq := t.Seq + 1
+	for _, r := range t.Records {
+		seq = max(seq, r.Chain.Last()+1)
+	}
+	return seq
 }
 
 // checkpointOf gives the number of a checkpoint that some machine of the task has; 0 for "".
@@ -129,37 +138,62 @@ func checkpointOf(t core.CBTTask, bitmap string) (int, error) {
 }
 
 // DisableCBTTask closes the session. A task that is Starting is canceled first, which
-// the call waits for. force cuts off readers that are connected, and makes a task Stopped
-// that was never enabled. One that is Stopped stays so. Conflict, NotFound.
+// the call waits for. force does not wait for workers: the task is Stopped at once, and
+// the orders to close, which cut off readers that are connected, are carried out Behind.
+// So they are for one that is Stopped and has sessions left, which an earlier force could
+// not close. force makes a task Stopped, too, that was never enabled. One that is Stopped
+// stays so. Conflict, NotFound.
 func (e *Engine) DisableCBTTask(ctx context.Context, uuid string, force bool) (core.CBTTask, error) {
 	return e.turn(ctx, uuid, core.CBTDisable, func(t core.CBTTask) (m core.CBTMove, joined bool, err error) {
+		if t.Changing() {
+			return e.disablePending(ctx, t, force)
+		}
 		switch {
-		case t.Busy() && t.Pending.Op == core.CBTEnable:
-			return m, false, e.halt(ctx, t, "the CBT task was disabled")
-		case t.Busy() && t.Pending.Op == core.CBTDisable && force && !forced(t.Pending):
-			return m, false, e.halt(ctx, t, "the CBT task was disabled by force")
-		case t.Busy() && t.Pending.Op == core.CBTDisable:
-			return m, true, nil
-		case t.Busy():
-			return m, false, busy(t)
-		case t.Status == core.CBTStopped:
+		case t.Status == core.CBTStopped && !leftOpen(t):
 			return m, false, nil
 		case t.Status == core.CBTCreated && force:
 			return core.CBTMove{Status: core.CBTStopped}, false, nil
 		case t.Status == core.CBTCreated:
 			return m, false, core.Errorf(core.Conflict, "the CBT task is Created and was never enabled")
 		}
-		m.Pending = core.CBTPending{Op: core.CBTDisable, Then: core.CBTStopped, Else: t.Status}
-		for i := range t.Machines {
-			o := order(t, i, cbt.OpClose)
-			o.Force = force
-			if open := t.Records[i].Open; open != nil {
-				o.Session = open.Session
-			}
-			m.Pending.Orders = append(m.Pending.Orders, o)
-		}
-		return m, false, nil
+		return closing(t, force), false, nil
 	})
+}
+
+// disablePending decides about a task with something under way.
+func (e *Engine) disablePending(ctx context.Context, t core.CBTTask, force bool) (m core.CBTMove, joined bool, err error) {
+	switch p := t.Pending; {
+	case p.Behind, p.Op == core.CBTDisable && !force:
+		return m, true, nil
+	case p.Op == core.CBTVerify && t.Status == core.CBTStopped:
+		return m, false, nil
+	case p.Op == core.CBTDisable:
+		return m, false, e.halt(ctx, t, "the CBT task was disabled by force")
+	case p.Op == core.CBTEnable, p.Op == core.CBTBackup, p.Op == core.CBTVerify:
+		return m, false, e.halt(ctx, t, "the CBT task was disabled")
+	}
+	return m, false, busy(t)
+}
+
+func leftOpen(t core.CBTTask) bool {
+	return slices.ContainsFunc(t.Records, func(r cbt.Record) bool { return r.Open != nil })
+}
+
+func closing(t core.CBTTask, force bool) core.CBTMove {
+	m := core.CBTMove{Pending: core.CBTPending{Op: core.CBTDisable, Then: core.CBTStopped, Else: t.Status}}
+	if force || t.Status == core.CBTStopped {
+		force, m.Status = true, core.CBTStopped
+		m.Pending.Behind, m.Pending.Else = true, core.CBTStopped
+	}
+	for i := range t.Machines {
+		o := order(t, i, cbt.OpClose)
+		o.Force = force
+		if open := t.Records[i].Open; open != nil {
+			o.Session = open.Session
+		}
+		m.Pending.Orders = append(m.Pending.Orders, o)
+	}
+	return m
 }
 
 // halt cancels what is under way and waits until that has ended. It returns errAgain.
@@ -181,14 +215,15 @@ func (e *Engine) halt(ctx context.Context, t core.CBTTask, reason string) error 
 }
 
 // ForgetCheckpoint takes a checkpoint out of the chains of all machines that have it;
-// what was written after it then counts as written after the one before it. NotFound;
-// Conflict while the open session is that of it, or since it.
+// what was written after it then counts as written after the one before it. A backup of
+// it stays, but none can be based on it any more. NotFound; Conflict while the open
+// session is that of it, or since it.
 func (e *Engine) ForgetCheckpoint(ctx context.Context, uuid string, seq int) (core.CBTTask, error) {
 	return e.turn(ctx, uuid, core.CBTForget, func(t core.CBTTask) (m core.CBTMove, joined bool, err error) {
 		switch {
-		case t.Busy() && t.Pending.Op == core.CBTForget && t.Pending.Orders[0].Seq == seq:
+		case t.Pending.Op == core.CBTForget && t.Pending.Orders[0].Seq == seq:
 			return m, true, nil
-		case t.Busy():
+		case t.Changing():
 			return m, false, busy(t)
 		}
 		m.Pending = core.CBTPending{Op: core.CBTForget, Then: t.Status, Else: t.Status}

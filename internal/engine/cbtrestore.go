@@ -48,9 +48,9 @@ func (e *Engine) serve(ctx context.Context, machine string, volumes []string, op
 		switch {
 		case i < 0:
 			return m, false, core.Missing("CBT task", task)
-		case t.Busy() && t.Pending.Op == op && t.Pending.Orders[0].Machine == machine && slices.Equal(t.Pending.Orders[0].Volumes, volumes):
+		case t.Pending.Op == op && t.Pending.Orders[0].Machine == machine && slices.Equal(t.Pending.Orders[0].Volumes, volumes):
 			return m, true, nil
-		case t.Busy():
+		case t.Changing():
 			return m, false, busy(t)
 		case t.Status == core.CBTRunning:
 			return m, false, core.Errorf(core.Conflict, "the CBT task %s of machine %s is Running; disable it first", task, machine)

@@ -33,6 +33,9 @@ var (
 	// An attempt may have to read whole disks. A run that found no worker meanwhile ends
 	// too: nobody waits for that backup window any more.
 	transitionPace = cbtPace{attempt: 3 * time.Hour, run: 4 * time.Hour, retry: core.Retry{Attempts: 5, Backoff: 2 * time.Second, Max: 30 * time.Second, Jitter: .2}}
+	// Nobody waits for what is done behind, and what it leaves open is of no use to
+	// anyone: it is worth many attempts, and the time until a worker is back.
+	behindPace = cbtPace{attempt: 10 * time.Minute, run: 7 * 24 * time.Hour, retry: core.Retry{Attempts: core.MaxAttempts, Backoff: 2 * time.Second, Max: 2 * time.Hour, Jitter: .2}}
 	// A look must have ended before the next one is due twice over.
 	lookPace = cbtPace{attempt: time.Minute, run: 2 * time.Minute, keep: time.Hour, retry: core.Retry{Attempts: 2, Backoff: 5 * time.Second}}
 	// Somebody waits for a reading.
@@ -65,8 +68,12 @@ func (e *Engine) beginCBT(ctx context.Context, t core.CBTTask, m core.CBTMove) (
 	if m.Status != "" {
 		t.Status = m.Status
 	}
-	if m.Seq > 0 {
-		t.Seq, t.Since, t.Opened = m.Seq, m.Since, m.Pending.Run
+	if m.Status == core.CBTStopped {
+		t.Reason = ""
+	}
+	t.Seq = max(t.Seq, m.Seq)
+	if m.Pending.Op == core.CBTEnable {
+		t.Since, t.Opened = m.Since, m.Pending.Run
 	}
 	ctx = context.WithoutCancel(ctx) // what is begun is begun
 	e.endLook(ctx, before, "gave way to a change of the CBT task")
@@ -94,15 +101,21 @@ func (e *Engine) SettleCBT(ctx context.Context, uuid string) error {
 		return err
 	}
 	if p := t.Pending; !p.Zero() {
-		pace := transitionPace
-		if p.Look {
-			pace = lookPace
-		}
-		if _, err := e.admitOrders(ctx, t, p.At, p.Request, p.Op, p.Orders, pace); err != nil {
+		if _, err := e.admitOrders(ctx, t, p.At, p.Request, p.Op, p.Orders, paceOf(p)); err != nil {
 			return err
 		}
 	}
 	return e.store.SettledCBT(ctx, uuid, since)
+}
+
+func paceOf(p core.CBTPending) cbtPace {
+	switch {
+	case p.Look:
+		return lookPace
+	case p.Behind:
+		return behindPace
+	}
+	return transitionPace
 }
 
 // SettleCBTClaim makes a claim on a machine agree with whether its task exists.

@@ -82,7 +82,10 @@ func moveArgs(t core.CBTTask, m core.CBTMove) ([]any, error) {
 	}
 	args := []any{t.UUID, t.Version, string(m.Status), p.Run, brief, orders, strings.Join(steps, ","), string(p.Then), string(p.Else), only}
 	if m.Seq > 0 {
-		args = append(args, "seq", m.Seq, "since", m.Since, "orun", p.Run)
+		args = append(args, "seq", m.Seq)
+	}
+	if p.Op == core.CBTEnable {
+		args = append(args, "since", m.Since, "orun", p.Run)
 	}
 	return args, nil
 }

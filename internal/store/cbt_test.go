@@ -264,6 +264,34 @@ func TestStaleAnswersLeaveATask(t *testing.T) {
 	w.check()
 }
 
+// TestABackupKeepsTheLastEnable: it raises the number of checkpoints and nothing else that
+// an enable sets. A task that is made Stopped at once has no reason any more.
+func TestABackupKeepsTheLastEnable(t *testing.T) {
+	w := newWorld(t, store.Options{Partitions: 1})
+	task := w.newTask("a", 1)
+	through := func(m core.CBTMove, end core.AttemptState) core.CBTTask {
+		t.Helper()
+		task = w.readTask(task.UUID)
+		w.ok(w.store.MoveCBT(t.Context(), task, m))
+		for _, d := range w.settle(task, queued) {
+			w.begin(d, "w1")
+			w.finish(d, "w1", answered(1, end))
+		}
+		return w.readTask(task.UUID)
+	}
+	enable := w.pending(task, core.CBTEnable, core.CBTStopped, core.CBTFailed, 0)
+	through(core.CBTMove{Status: core.CBTStarting, Pending: enable, Seq: 3, Since: "cbt-x"}, core.AttemptSucceeded)
+	backup := w.pending(w.readTask(task.UUID), core.CBTBackup, core.CBTStopped, core.CBTFailed, 0)
+	got := through(core.CBTMove{Status: core.CBTStarting, Pending: backup, Seq: 4}, core.AttemptFailed)
+	if got.Seq != 4 || got.Since != "cbt-x" || got.Opened != enable.Run || got.Status != core.CBTFailed || got.Reason == "" {
+		t.Errorf("after a backup that failed: got checkpoint %d, since %q, opened %q, %s (%s)", got.Seq, got.Since, got.Opened, got.Status, got.Reason)
+	}
+	w.ok(w.store.MoveCBT(t.Context(), got, core.CBTMove{Status: core.CBTStopped}))
+	if got = w.readTask(task.UUID); got.Reason != "" {
+		t.Errorf("made Stopped: got the reason %q", got.Reason)
+	}
+}
+
 func TestMovesOfACBTTask(t *testing.T) {
 	w := newWorld(t, store.Options{Partitions: 1})
 	task := w.newTask("a", 1)

@@ -100,7 +100,7 @@ func (m *cbtModel) move() {
 	}
 	t := *m.any()
 	statuses := []core.CBTStatus{core.CBTRunning, core.CBTStopped, core.CBTFailed}
-	ops := []core.CBTOp{core.CBTEnable, core.CBTEnable, core.CBTDisable, core.CBTForget, core.CBTCheck, core.CBTCheck, core.CBTDelete}
+	ops := []core.CBTOp{core.CBTEnable, core.CBTEnable, core.CBTBackup, core.CBTDisable, core.CBTForget, core.CBTCheck, core.CBTCheck, core.CBTDelete}
 	op := ops[m.rnd.IntN(len(ops))]
 	then := statuses[m.rnd.IntN(3)]
 	switch op {
@@ -117,8 +117,11 @@ func (m *cbtModel) move() {
 	}
 	slices.Reverse(machines)
 	v := core.CBTMove{Pending: m.pending(t, op, then, core.CBTFailed, machines...)}
-	if op == core.CBTEnable {
+	switch {
+	case op == core.CBTEnable, op == core.CBTBackup:
 		v.Status, v.Seq = core.CBTStarting, t.Seq+1
+	case op == core.CBTDisable && m.rnd.IntN(2) == 0: // by force
+		v.Status, v.Pending.Behind, v.Pending.Then, v.Pending.Else = core.CBTStopped, true, core.CBTStopped, core.CBTStopped
 	}
 	m.moves, m.of = append(m.moves, v), append(m.of, t)
 	m.ask(len(m.moves) - 1)

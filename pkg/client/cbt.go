@@ -77,20 +77,31 @@ func (c *Client) EnableCBTTask(ctx context.Context, uuid, since, key string) (CB
 	return t, err
 }
 
-// DisableCBTTask ends the session. Force cuts readers off.
+// DisableCBTTask ends the session, or cancels what is Starting. Force cuts readers off and
+// does not wait for workers: the task is Stopped at once, but WaitCBTTask waits until they
+// have closed what was open.
 func (c *Client) DisableCBTTask(ctx context.Context, uuid string, force bool, key string) (CBTTask, error) {
 	var t CBTTask
 	err := c.call(ctx, request{"POST", cbtPath(uuid) + "/disable", cbtDisable{force}, withKey(key)}, &t)
 	return t, err
 }
 
-// DeleteCBTTask deletes a task and what it made on the hosts. done is false while a
-// worker does that: WaitCBTTask then ends with a Problem of status 404. Force ends
+// DeleteCBTTask deletes a task and what it made on the hosts but backups. done is false
+// while a worker does that: WaitCBTTask then ends with a Problem of status 404. Force ends
 // what is under way first.
 func (c *Client) DeleteCBTTask(ctx context.Context, uuid string, force bool) (done bool, err error) {
+	return c.deleteCBT(ctx, uuid, url.Values{"force": {strconv.FormatBool(force)}})
+}
+
+// DeleteCBTTaskAndBackups is DeleteCBTTask, and deletes the files of its backups too.
+func (c *Client) DeleteCBTTaskAndBackups(ctx context.Context, uuid string, force bool) (done bool, err error) {
+	return c.deleteCBT(ctx, uuid, url.Values{"force": {strconv.FormatBool(force)}, "backups": {"true"}})
+}
+
+func (c *Client) deleteCBT(ctx context.Context, uuid string, how url.Values) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	res, err := c.open(ctx, request{method: "DELETE", path: cbtPath(uuid) + "?force=" + strconv.FormatBool(force)})
+	res, err := c.open(ctx, request{method: "DELETE", path: cbtPath(uuid) + "?" + how.Encode()})
 	if err != nil {
 		return false, err
 	}

@@ -99,7 +99,7 @@ type cbtEnable struct {
 
 // cbtDisable ends a session.
 type cbtDisable struct {
-	Force bool `json:"force,omitempty"` // cut readers off
+	Force bool `json:"force,omitempty"` // cut readers off, and do not wait for workers
 }
 
 // Checkpoint is a moment from which on changes are recorded.

@@ -28,6 +28,8 @@ func TestTypesAreTheServers(t *testing.T) {
 		{cbtEnable{}, native.CBTEnable{}}, {cbtDisable{}, native.CBTDisable{}}, {Checkpoint{}, native.Checkpoint{}},
 		{checkpointList{}, native.CheckpointList{}}, {Changes{}, native.Changes{}}, {Extent{}, native.Extent{}},
 		{estimateList{}, native.EstimateList{}}, {Estimate{}, native.Estimate{}}, {VolumeEstimate{}, native.VolumeEstimate{}},
+		{NewBackup{}, native.NewBackup{}}, {Backup{}, native.Backup{}}, {BackupMachine{}, native.BackupMachine{}}, {BackupFile{}, native.BackupFile{}},
+		{backupList{}, native.BackupList{}}, {RestoreOf{}, native.RestoreBackup{}},
 	}
 	for _, p := range pairs {
 		ours := reflect.TypeOf(p.ours)

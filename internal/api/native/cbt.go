@@ -128,7 +128,10 @@ func (a *API) deleteCBTTask(c *gin.Context) error {
 		return err
 	}
 	q := queryOf(c)
-	force := q.flag("force")
+	force, drop := q.flag("force"), a.eng.DeleteCBTTask
+	if q.flag("backups") {
+		drop = a.eng.DeleteCBTTaskAndBackups
+	}
 	if q.err != nil {
 		return q.err
 	}
@@ -136,7 +139,7 @@ func (a *API) deleteCBTTask(c *gin.Context) error {
 	if _, err := a.eng.CBTTask(ctx, uuid); err != nil { // to the engine a task that is gone is deleted
 		return err
 	}
-	t, err := a.eng.DeleteCBTTask(ctx, uuid, force)
+	t, err := drop(ctx, uuid, force)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func cbtTaskOf(t core.CBTTask, details []cbt.Details, open bool) CBTTask {
 		Meta: metaOf(t.Meta), CBTFields: cbtFields(t), TaskType: t.TaskType, Driver: t.Driver, OnBroken: t.OnBroken,
 		Status: t.Status, Reason: t.Reason, Run: t.Last.Run, Machines: make([]CBTMachine, len(t.Machines)),
 	}
-	if t.Busy() {
+	if t.Changing() {
 		out.Operation, out.Run = t.Pending.Op, t.Pending.Run
 	}
 	for i, uuid := range t.Machines {

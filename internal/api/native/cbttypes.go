@@ -92,7 +92,7 @@ type CBTEnable struct {
 
 // CBTDisable ends a session.
 type CBTDisable struct {
-	Force bool `json:"force,omitempty"` // cut readers off
+	Force bool `json:"force,omitempty"` // cut readers off, and do not wait for workers
 }
 
 // Checkpoint is a moment from which on changes are recorded.

@@ -69,7 +69,7 @@ func start(t testing.TB, opts native.Options) *env {
 	e := &env{t: t, queue: &memoryQueue{}, doc: describe(t), logs: &syncBuffer{}, redis: testenv.Redis(t)}
 	e.store = store.New(e.redis.Client(t), store.Options{})
 	log := slog.New(slog.NewTextHandler(e.logs, nil))
-	e.eng = engine.New(e.store, e.queue, noEvents{}, engine.Options{Types: specs, FleetAge: time.Nanosecond, Log: log})
+	e.eng = engine.New(e.store, e.queue, noEvents{e.queue}, engine.Options{Types: specs, FleetAge: time.Nanosecond, Log: log})
 	e.auth = auth.New(e.store, auth.Options{Cost: auth.Cost{Memory: 8, Time: 1, Threads: 1}, Log: log})
 	if _, _, err := e.auth.EnsureAdmin(t.Context(), "admin", "admin's own"); err != nil {
 		t.Fatalf("make admin: %v", err)
@@ -334,11 +334,16 @@ func (q *memoryQueue) take() []core.Dispatch {
 	return sent
 }
 
-type noEvents struct{}
+// noEvents tells the queue's host of stops, and nobody of anything else.
+type noEvents struct{ *memoryQueue }
 
 func (noEvents) Ring([]string)      {}
 func (noEvents) RingTrigger(string) {}
-func (noEvents) Stop(core.Stop)     {}
+func (n noEvents) Stop(s core.Stop) {
+	if n.host != nil {
+		n.host.Stop(s)
+	}
+}
 
 // A syncBuffer is a log that a test reads while handlers write.
 type syncBuffer struct {

@@ -133,6 +133,8 @@ var wireTypes = map[string]any{
 	"CBTEnable": native.CBTEnable{}, "CBTDisable": native.CBTDisable{}, "Checkpoint": native.Checkpoint{}, "CheckpointList": native.CheckpointList{},
 	"Changes": native.Changes{}, "Extent": native.Extent{}, "EstimateList": native.EstimateList{}, "Estimate": native.Estimate{},
 	"VolumeEstimate": native.VolumeEstimate{},
+	"NewBackup":      native.NewBackup{}, "Backup": native.Backup{}, "BackupMachine": native.BackupMachine{}, "BackupFile": native.BackupFile{},
+	"BackupList": native.BackupList{}, "RestoreBackup": native.RestoreBackup{},
 }
 
 func TestSchemasAreTheWireTypes(t *testing.T) {
@@ -229,7 +231,7 @@ func TestEnumsAreComplete(t *testing.T) {
 		{"RunKind", []core.TargetKind{core.GroupTarget, core.JobTarget, core.CBTTarget}},
 		{"Dialect", []core.Dialect{core.Native, core.ZStack}},
 		{"CBTStatus", []core.CBTStatus{core.CBTCreated, core.CBTStarting, core.CBTRunning, core.CBTStopped, core.CBTFailed}},
-		{"CBTOperation", []core.CBTOp{core.CBTEnable, core.CBTDisable, core.CBTDelete, core.CBTForget, core.CBTCheck, core.CBTExport, core.CBTUnexport}},
+		{"CBTOperation", []core.CBTOp{core.CBTEnable, core.CBTDisable, core.CBTDelete, core.CBTForget, core.CBTCheck, core.CBTExport, core.CBTUnexport, core.CBTBackup, core.CBTRestore, core.CBTVerify, core.CBTDiscard}},
 		{"CronDialect", []schedule.Dialect{schedule.Quartz, schedule.Unix}},
 		{"Role", []core.Role{core.Admin, core.Operator, core.Viewer}},
 		{"Priority", []core.Priority{core.PriorityCritical, core.PriorityDefault, core.PriorityLow}},

@@ -164,7 +164,8 @@ func withInfos(an answer, infos []any) answer {
 }
 
 // disableCbtTask serves DisableCbtTask. Unlike a deletion it fails for a task that is
-// gone.
+// gone. Force does not wait for the agent: the result is delivered before workers have
+// closed what was open.
 func (a *API) disableCbtTask(in *input) operation {
 	task, force := in.resource("uuid", cbtTaskRef, "uuid"), in.flag("force")
 	return func(ctx context.Context) (answer, error) {
@@ -173,6 +174,9 @@ func (a *API) disableCbtTask(in *input) operation {
 		t, err := a.eng.DisableCBTTask(ctx, task.uuid, force)
 		if err != nil {
 			return answer{}, named(interrupted(ctx, err), task)
+		}
+		if t.Pending.Behind {
+			return a.cbtAnswer(t), nil
 		}
 		now, err := a.ended(ctx, t)
 		if err != nil {

@@ -104,7 +104,7 @@ func (a *API) cbtTasks(ctx context.Context, uuid string) ([]any, error) {
 // lastChange is when a task was edited, or its last transition began or ended.
 func lastChange(t core.CBTTask) time.Time {
 	times := []time.Time{t.Updated, t.Last.Ended}
-	if t.Busy() {
+	if t.Changing() {
 		times = append(times, t.Pending.At)
 	}
 	return slices.MaxFunc(times, time.Time.Compare)

@@ -167,8 +167,8 @@ func TestCBTDisableThatFails(t *testing.T) {
 	if inv["status"] != "Stopped" || inv["lastError"] != nil {
 		t.Errorf("inventory = %v, want Stopped and no error", inv)
 	}
-	orders := host.Orders(cbt.OpClose)
-	if len(orders) != 2 || orders[0].Force || !orders[1].Force {
+	testenv.Eventually(t, 5*time.Second, func() bool { return len(host.Orders(cbt.OpClose)) == 2 })
+	if orders := host.Orders(cbt.OpClose); orders[0].Force || !orders[1].Force {
 		t.Errorf("orders to close: %+v, want a plain one and one with force", orders)
 	}
 }

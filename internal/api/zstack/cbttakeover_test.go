@@ -149,6 +149,11 @@ var cbtDemands = map[string]func(r *replica) demand{
 		r.do("POST", "/cbt-task/enable/"+task, "").ok()
 		return demand{"POST", "/cbt-task/disable/" + task, "", "Running, 1 checkpoint", "Stopped, 1 checkpoint", func(r *replica) string { return r.chain(task) }}
 	},
+	"DisableCbtTask by force": func(r *replica) demand {
+		task := r.cbtTask(newJobUUID())
+		r.do("POST", "/cbt-task/enable/"+task, "").ok()
+		return demand{"POST", "/cbt-task/disable/" + task, params(`"force":true`), "Running, 1 checkpoint", "Stopped, 1 checkpoint", func(r *replica) string { return r.chain(task) }}
+	},
 	"DeleteCbtTask by force": func(r *replica) demand {
 		task := r.cbtTask(newJobUUID())
 		r.do("POST", "/cbt-task/enable/"+task, "").ok()

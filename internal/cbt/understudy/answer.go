@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/takt-dev/takt/internal/cbt"
@@ -58,6 +59,14 @@ func Answer(o cbt.Order) (cbt.Answer, error) {
 		r.Restore = restore(o, r.Restore)
 	case cbt.OpUnexport:
 		r.Restore = slices.DeleteFunc(r.Restore, func(e cbt.Export) bool { return slices.Contains(o.Volumes, e.Volume) })
+	case cbt.OpBackup:
+		return backup(o, r)
+	case cbt.OpDiscard:
+		r.Backups = slices.DeleteFunc(slices.Clone(r.Backups), func(b cbt.Backup) bool { return b.Seq == o.Seq })
+	case cbt.OpRestore, cbt.OpVerify:
+		if !slices.ContainsFunc(r.Backups, func(b cbt.Backup) bool { return b.Seq == o.Seq }) {
+			return cbt.Answer{}, fmt.Errorf("there is no backup %d", o.Seq)
+		}
 	default:
 		return cbt.Answer{}, fmt.Errorf("no op %q", o.Op)
 	}
@@ -97,6 +106,22 @@ func open(o cbt.Order, r cbt.Record) (cbt.Answer, error) {
 	}
 	r.Chain, r.Open = append(slices.Clone(r.Chain), point), s
 	return cbt.Answer{Record: r, Detail: details}, nil
+}
+
+// backup is a session that is copied and closed.
+func backup(o cbt.Order, r cbt.Record) (cbt.Answer, error) {
+	opened, err := open(o, r)
+	if err != nil {
+		return cbt.Answer{}, err
+	}
+	moment := opened.Record.Open
+	b := cbt.Backup{Seq: moment.Seq, Base: moment.From, At: moment.At, Dir: "/backups/" + o.Machine + "/" + cbt.CheckpointName(o.Task, moment.Seq)}
+	for _, d := range opened.Detail.(cbt.Details) {
+		b.Files = append(b.Files, cbt.BackupFile{Volume: d.Volume, Name: d.Volume + ".qcow2", Size: Size, Bytes: d.Changed, Sum: strings.Repeat("0", 64)})
+	}
+	r = opened.Record
+	r.Open, r.Backups = nil, append(slices.Clone(r.Backups), b)
+	return cbt.Answer{Record: r, Detail: b}, nil
 }
 
 func estimate(machine string, r cbt.Record) cbt.Estimate {

@@ -4,7 +4,7 @@
 -- The fields of a task are def (JSON of what is fixed, or its owner's to change), v
 -- (version), up (ms of the last change), st (status), why (it failed last), r<i> (record
 -- of machine i), past (transitions that ended, a line of JSON each, the latest first),
--- seq, since and orun (of the last enable). While a transition is under way also prun
+-- seq (of the last enable or backup), since and orun (of the last enable). While a transition is under way also prun
 -- (its run), p (JSON without the orders), ord (JSON of the orders), ms
 -- ("<index>=<machine>", one per step, with commas between), then and else (status when
 -- the run has succeeded, and when not; then is '' for delete), only ('' or, of a look:
@@ -31,6 +31,7 @@ if run ~= '' then
 end
 if look then return 1 end
 if ARGV[3] ~= '' then redis.call('HSET', key, 'st', ARGV[3]) end
+if ARGV[3] == 'Stopped' then redis.call('HDEL', key, 'why') end
 if #ARGV > 10 then redis.call('HSET', key, unpack(ARGV, 11)) end
 redis.call('HSET', key, 'up', NOW)
 redis.call('HINCRBY', key, 'v', 1)
