@@ -21,6 +21,7 @@ type Admission struct {
 	Routes   []Route       // of the first steps, at most Chunk
 	Remember time.Duration // how long the decision is kept under Run.Request
 	Keep     time.Duration // how long the run is kept when it has ended; 0 = as all are
+	Random   string        // of the first fences, as id.Fence makes it; "" = chosen by who admits
 }
 
 // Chunk is the number of steps that one script makes or changes at most.

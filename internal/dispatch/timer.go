@@ -16,6 +16,7 @@ const resolution = 50 * time.Millisecond
 func (r *Roles) runTimers(ctx context.Context) {
 	failing := false
 	bad := faults{}
+	keepOutOfSlots(ctx)
 	every(ctx, resolution, func() {
 		err := r.fireTimers(ctx, bad)
 		if err != nil && !failing && ctx.Err() == nil {
@@ -23,6 +24,17 @@ func (r *Roles) runTimers(ctx context.Context) {
 		}
 		failing = err != nil
 	})
+}
+
+// keepOutOfSlots returns half a resolution past a multiple of it by the wall clock. Nearly
+// all slots are whole seconds: a pace that begins anywhere may look for timers just as a
+// fire passes through Redis, each time.
+func keepOutOfSlots(ctx context.Context) {
+	now := time.Now()
+	select {
+	case <-time.After(now.Truncate(resolution).Add(3 * resolution / 2).Sub(now)):
+	case <-ctx.Done():
+	}
 }
 
 func (r *Roles) fireTimers(ctx context.Context, bad faults) error {

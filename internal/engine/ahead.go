@@ -11,34 +11,14 @@ import (
 // same again, so their targets are read while the fire itself is looked up; one that
 // does not, or is the first, has them read after. It is a guess at what will be asked
 // for and never an answer: whatever is read is read anew for each fire.
-type aims struct {
-	mu         sync.Mutex
-	young, old map[string][]core.Target
-}
+type aims struct{ memory[string, []core.Target] }
 
-// mostAims bounds the triggers that are remembered, to at most twice as many.
-const mostAims = 8192
-
-func (a *aims) of(trigger string) []core.Target {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if targets, ok := a.young[trigger]; ok {
-		return targets
-	}
-	return a.old[trigger]
-}
-
-func (a *aims) note(t core.Trigger) {
+func (a *aims) noteTrigger(t core.Trigger) {
 	targets := make([]core.Target, len(t.Targets))
 	for i, b := range t.Targets {
 		targets[i] = b.Target
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.young == nil || len(a.young) >= mostAims {
-		a.young, a.old = map[string][]core.Target{}, a.young
-	}
-	a.young[t.UUID] = targets
+	a.note(t.UUID, targets)
 }
 
 // An ahead is what a fire is likely to need, on its way from the store.
@@ -51,7 +31,7 @@ type ahead struct {
 // engine's picture of it is old. The caller waits for it.
 func (e *Engine) readAhead(ctx context.Context, f core.FireID) *ahead {
 	a := &ahead{plans: map[core.Target]plan{}}
-	targets := e.aims.of(f.Trigger)
+	targets, _ := e.aims.of(f.Trigger)
 	if len(targets) == 0 {
 		return a
 	}

@@ -61,6 +61,7 @@ type Engine struct {
 	fleetMu sync.Mutex // held while reading, so that one reading serves all who wait
 	picture atomic.Pointer[picture]
 	aims    aims
+	along   along
 }
 
 // New makes an Engine on its ports.

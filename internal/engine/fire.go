@@ -25,7 +25,7 @@ func (e *Engine) DecideFire(ctx context.Context, f core.FireID) (core.Decision, 
 	if !known || !open {
 		return entry.Decision, nil
 	}
-	e.aims.note(t)
+	e.aims.noteTrigger(t)
 	if entry.ID == "" {
 		entry = publishedEntry(f, entry.Published) // its publisher has not advanced the trigger yet
 	}

@@ -50,7 +50,7 @@ func (e *Engine) admit(ctx context.Context, r RunRequest, p plan) (core.Admitted
 	}
 	p.run.ID = e.store.NewRunID(r.Target.UUID, r.At, r.Request)
 	first := p.steps[:min(len(p.steps), core.Chunk)]
-	a, err := e.store.Admit(ctx, core.Admission{
+	a, err := e.admitAlong(ctx, core.Admission{
 		Run: p.run, Plan: p.steps, Overlap: r.Overlap, Timeout: p.timeout, Routes: routes(f, first), Remember: rememberRequests, Keep: p.keep,
 	})
 	if err != nil {
@@ -182,15 +182,7 @@ func (e *Engine) send(ctx context.Context, ds []core.Dispatch) {
 		e.log.WarnContext(ctx, "dispatches not sent, the reconciler will", "count", len(ds), "run", ds[0].Run, "err", err)
 		return
 	}
-	seen := map[string]bool{}
-	var queues []string
-	for _, d := range ds {
-		if !seen[d.Queue] {
-			seen[d.Queue] = true
-			queues = append(queues, d.Queue)
-		}
-	}
-	e.events.Ring(queues)
+	e.events.Ring(queuesOf(ds))
 }
 
 func (e *Engine) stop(ctx context.Context, stops []core.Stop) {

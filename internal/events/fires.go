@@ -169,7 +169,20 @@ func (b *Bus) consume(ctx context.Context, decide func(context.Context, Batch) e
 	wg.Go(func() { b.sweep(sweeping, cons) })
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer stop()
-	slots := make(chan struct{}, batch)
+	errs := make(chan error, batch)
+	for range batch {
+		go func() { errs <- b.receive(ctx, it, decide) }()
+	}
+	for range batch {
+		err = errors.Join(err, <-errs) // the first to fail stops the iterator for all
+	}
+	return err
+}
+
+// receive handles one message after another until the iterator ends. Several goroutines
+// share one, and who receives a message handles it: to hand it to another would have it
+// wait for that one to wake.
+func (b *Bus) receive(ctx context.Context, it jetstream.MessagesContext, decide func(context.Context, Batch) error) error {
 	for {
 		msg, err := it.Next()
 		if errors.Is(err, jetstream.ErrMsgIteratorClosed) {
@@ -183,11 +196,7 @@ func (b *Bus) consume(ctx context.Context, decide func(context.Context, Batch) e
 			it.Stop()
 			return core.Wrap(core.Unavailable, err, "fires cannot be received")
 		}
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			b.handle(ctx, msg, decide)
-		})
+		b.handle(ctx, msg, decide)
 	}
 }
 

@@ -249,6 +249,7 @@ func TestRestartOfNATS(t *testing.T) {
 	server.Restart()
 	got := decided(t, to, nil)
 	f := fires(1)[0].String()
+	testenv.Eventually(t, 15*time.Second, func() bool { return len(got.all()) > 0 }) // who asks a server that is starting may wait 5 s in vain
 	got.hears(t, f+" 1")
 	acked(t, to)
 

@@ -80,11 +80,11 @@ func (c *Client) sendWave(ctx context.Context, ds []core.Dispatch) error {
 // do. From then on we do, which costs less. Where it differs, as with another
 // version of asynq, its client is asked each time.
 func (c *Client) enqueue(gathering context.Context, g *redisconn.Gather, d core.Dispatch) error {
-	id, timeout := d.ID(), taskTimeout(d)
 	if _, ok := c.proven.Load(d.Queue); ok {
-		g.Put(d.Queue, id, string(appendMessage(make([]byte, 0, messageSize), d.Queue, id, timeout)))
+		put(g, d)
 		return nil
 	}
+	id, timeout := d.ID(), taskTimeout(d)
 	_, err := c.asynq.EnqueueContext(gathering, asynq.NewTask(TaskType, []byte(id)),
 		asynq.TaskID(id), asynq.Queue(d.Queue), asynq.MaxRetry(math.MaxInt32), asynq.Timeout(timeout))
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
@@ -94,6 +94,27 @@ func (c *Client) enqueue(gathering context.Context, g *redisconn.Gather, d core.
 		c.proven.Store(d.Queue, true)
 	}
 	return err
+}
+
+// Behind gives a context under which the next script of the store's that is called by
+// itself, an admission, takes the dispatches along: they come into their queues right
+// after it, in the same round trip, and whatever it answers. went tells then whether they
+// did; it may be asked once the script has answered. ok is false, and nothing is taken
+// along, where the messages cannot be made here.
+func (c *Client) Behind(ctx context.Context, ds []core.Dispatch) (under context.Context, went func() bool, ok bool) {
+	g := &redisconn.Gather{}
+	for _, d := range ds {
+		if _, proven := c.proven.Load(d.Queue); !proven {
+			return ctx, nil, false
+		}
+		put(g, d)
+	}
+	return g.Behind(ctx), g.Went, true
+}
+
+func put(g *redisconn.Gather, d core.Dispatch) {
+	id := d.ID()
+	g.Put(d.Queue, id, string(appendMessage(make([]byte, 0, messageSize), d.Queue, id, taskTimeout(d))))
 }
 
 // A Place is where a dispatch is.

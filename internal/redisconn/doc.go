@@ -6,7 +6,7 @@
 //	Bell        lets an asynq server sleep until there is work
 //	Prefetch    lets one round trip of an asynq server bring several tasks
 //	Fold        group commit: what many goroutines ask of a script goes in one call
-//	Gather      lets asynq's client enqueue many tasks at once
+//	Gather      lets asynq's client enqueue many tasks at once, also behind a script
 //	Done        folds the ends of tasks
 //
 // # URLs

@@ -32,12 +32,16 @@ const (
 //
 // A Fold works on every kind of client.
 type Fold struct {
-	client redis.UniversalClient
-	relay  relay[[]*folded]
+	client  redis.UniversalClient
+	relay   relay[[]*folded]
+	inOrder bool // one server does all commands of a pipeline
 }
 
 // NewFold returns a Fold on a client that the caller closes.
-func NewFold(client redis.UniversalClient) *Fold { return &Fold{client: client} }
+func NewFold(client redis.UniversalClient) *Fold {
+	_, one := client.(*redis.Client)
+	return &Fold{client: client, inOrder: one}
+}
 
 // A folded item, and its answer.
 type folded struct {
@@ -45,6 +49,7 @@ type folded struct {
 	keys   []string
 	args   []any
 	alone  bool // the script is not one that can be folded
+	behind bool // it goes behind all that does not
 	parts  int  // items of the script that this one stands for; its answer is their list. 0 = one
 	reply  any
 	err    error
@@ -75,10 +80,11 @@ func (f *Fold) Run(ctx context.Context, script *redis.Script, keys []string, arg
 	return item.reply, item.err
 }
 
-// Call runs a script that cannot be folded. It shares the pipeline, not the call.
+// Call runs a script that cannot be folded. It shares the pipeline, not the call. It
+// takes along what a Gather has put behind it.
 func (f *Fold) Call(ctx context.Context, script *redis.Script, keys []string, args ...any) (any, error) {
 	item := &folded{script: script, keys: keys, args: args, alone: true, err: errFoldBroken}
-	if err := f.do(ctx, []*folded{item}); err != nil {
+	if err := f.do(ctx, append([]*folded{item}, f.along(ctx)...)); err != nil {
 		return nil, err
 	}
 	return item.reply, item.err
@@ -111,7 +117,7 @@ func (f *Fold) do(ctx context.Context, items []*folded) error {
 		if len(all) > 1 {
 			ctx = context.WithoutCancel(ctx) // it is not only ours
 		}
-		f.send(ctx, slices.Concat(all...))
+		f.send(ctx, inTurn(slices.Concat(all...)))
 	})
 }
 

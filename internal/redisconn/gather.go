@@ -24,6 +24,8 @@ type Gather struct {
 	items []*folded
 	now   string // Unix nanoseconds
 	last  []byte
+
+	aboard bool // a Call has taken the items along; see Behind
 }
 
 type gatherKey struct{}

@@ -36,7 +36,7 @@ func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, err
 	if a.Run.Plan, err = s.planName(a.Run.Target.UUID, a.Plan); err != nil {
 		return core.Admitted{}, err
 	}
-	random := id.Fence()
+	random := cmp.Or(a.Random, id.Fence())
 	args, err := s.admitArgs(a, random)
 	if err != nil {
 		return core.Admitted{}, err
@@ -50,6 +50,11 @@ func (s *Store) Admit(ctx context.Context, a core.Admission) (core.Admitted, err
 			return admitted(got, a, random), nil
 		}
 		if err := s.putPlan(ctx, home, a.Plan); err != nil {
+			return core.Admitted{}, err
+		}
+		// Dispatches may have gone along with the question, and be turned away just now.
+		random = id.Fence()
+		if args, err = s.admitArgs(a, random); err != nil {
 			return core.Admitted{}, err
 		}
 	}
