@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -35,17 +36,41 @@ const (
 	publishWait = 2500 * time.Millisecond
 )
 
-// EnsureStream makes or updates the fire stream and its consumer.
+// EnsureStream makes or updates the fire stream and its consumer. What is as it has to
+// be is left alone: each process asks when it starts and when NATS is back.
 func (b *Bus) EnsureStream(ctx context.Context) error {
-	_, err := b.js.CreateOrUpdateStream(ctx, streamConfig(b.streamReplicas(ctx)))
-	if err != nil {
-		return core.Wrap(core.Unavailable, err, "the fire stream cannot be made")
+	var have jetstream.StreamConfig
+	switch s, err := b.js.Stream(ctx, Stream); {
+	case err == nil:
+		have = s.CachedInfo().Config
+	case !errors.Is(err, jetstream.ErrStreamNotFound):
+		return core.Wrap(core.Unavailable, err, "the fire stream cannot be looked up")
 	}
-	_, err = b.js.CreateOrUpdateConsumer(ctx, Stream, consumerConfig())
-	if err != nil {
+	if want := streamConfig(b.streamReplicas(have)); !sameStream(have, want) {
+		if _, err := b.js.CreateOrUpdateStream(ctx, want); err != nil {
+			return core.Wrap(core.Unavailable, err, "the fire stream cannot be made")
+		}
+	}
+	if c, err := b.js.Consumer(ctx, Stream, consumer); err == nil && sameConsumer(c.CachedInfo().Config, consumerConfig()) {
+		return nil
+	}
+	if _, err := b.js.CreateOrUpdateConsumer(ctx, Stream, consumerConfig()); err != nil {
 		return core.Wrap(core.Unavailable, err, "the consumer of the fire stream cannot be made")
 	}
 	return nil
+}
+
+// sameStream compares what streamConfig sets.
+func sameStream(a, b jetstream.StreamConfig) bool {
+	return a.Name == b.Name && slices.Equal(a.Subjects, b.Subjects) && a.Storage == b.Storage && a.Replicas == b.Replicas &&
+		a.Retention == b.Retention && a.Discard == b.Discard && a.MaxAge == b.MaxAge && a.Duplicates == b.Duplicates &&
+		a.MaxBytes == b.MaxBytes && a.Description == b.Description
+}
+
+// sameConsumer compares what consumerConfig sets.
+func sameConsumer(a, b jetstream.ConsumerConfig) bool {
+	return a.Durable == b.Durable && a.AckPolicy == b.AckPolicy && a.AckWait == b.AckWait && a.MaxDeliver == b.MaxDeliver &&
+		a.MaxAckPending == b.MaxAckPending && a.DeliverPolicy == b.DeliverPolicy
 }
 
 func streamConfig(replicas int) jetstream.StreamConfig {
@@ -63,20 +88,17 @@ func consumerConfig() jetstream.ConsumerConfig {
 	}
 }
 
-// streamReplicas chooses the replicas of the stream. Unless it is configured the
-// number is never lowered: a server that has just started knows of no other yet.
-func (b *Bus) streamReplicas(ctx context.Context) int {
+// streamReplicas chooses the replicas of the stream, of which have is what there is.
+// Unless it is configured the number is never lowered: a server that has just started
+// knows of no other yet.
+func (b *Bus) streamReplicas(have jetstream.StreamConfig) int {
 	if b.replicas > 0 {
 		return b.replicas
 	}
-	n := 1
 	if len(b.nc.DiscoveredServers())+1 >= 3 || len(b.nc.Servers()) >= 3 {
-		n = 3
+		return max(3, have.Replicas)
 	}
-	if s, err := b.js.Stream(ctx, Stream); err == nil {
-		n = max(n, s.CachedInfo().Config.Replicas)
-	}
-	return n
+	return max(1, have.Replicas)
 }
 
 // PublishFires publishes fires, at most MaxFires, in one message and waits until

@@ -210,6 +210,36 @@ func TestDuplicates(t *testing.T) {
 	}
 }
 
+// What is as it has to be is recognized, so that it is not written anew at each start;
+// what somebody changed is put right.
+func TestEnsureStreamPutsRightWhatWasChanged(t *testing.T) {
+	t.Parallel()
+	b := connect(t, testenv.NATS(t))
+	config := func() (jetstream.StreamConfig, jetstream.ConsumerConfig) {
+		t.Helper()
+		s, err := b.js.Stream(t.Context(), Stream)
+		must(t, err)
+		c, err := s.Consumer(t.Context(), consumer)
+		must(t, err)
+		return s.CachedInfo().Config, c.CachedInfo().Config
+	}
+	asWanted := func(when string) {
+		t.Helper()
+		must(t, b.EnsureStream(t.Context()))
+		if s, c := config(); !sameStream(s, streamConfig(1)) || !sameConsumer(c, consumerConfig()) {
+			t.Errorf("%s: got %+v and %+v", when, s, c)
+		}
+	}
+	asWanted("when it was made")
+	s, c := config()
+	s.MaxAge, c.MaxAckPending = time.Hour, 7
+	_, err := b.js.UpdateStream(t.Context(), s)
+	must(t, err)
+	_, err = b.js.UpdateConsumer(t.Context(), Stream, c)
+	must(t, err)
+	asWanted("after somebody changed it")
+}
+
 func TestLargestMessage(t *testing.T) {
 	t.Parallel()
 	b := connect(t, testenv.NATS(t))
