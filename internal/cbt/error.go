@@ -10,6 +10,9 @@ import (
 var (
 	ErrBusy        = errors.New("somebody else is using the monitor or the machine")
 	ErrUnreachable = errors.New("the machine's process does not answer")
+	// ErrOff is an ErrUnreachable: nobody listens on the monitor. The machine is off, or
+	// is being started.
+	ErrOff = fmt.Errorf("%w: nobody listens on its monitor", ErrUnreachable)
 
 	ErrNoDisk        = errors.New("the disk is not there")
 	ErrNotPersistent = errors.New("the disk cannot keep a bitmap")

@@ -25,7 +25,7 @@ func (d *Driver) Changes(ctx context.Context, t cbt.Target, span cbt.Span, from 
 	asked := question{span, points}
 	for i := from.Disk; i < len(t.Disks); i++ {
 		extents, err := d.changed(ctx, t, asked, i, from.Start(i))
-		if errors.Is(err, errOff) {
+		if errors.Is(err, cbt.ErrOff) {
 			extents, err = d.stored(t, asked, i)
 		}
 		if err != nil {

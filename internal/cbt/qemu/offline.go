@@ -172,7 +172,7 @@ func allocated(im *qcow2.Image) (extents []cbt.Extent, err error) {
 // Probe looks; see cbt.Driver.
 func (d *Driver) Probe(ctx context.Context, t cbt.Target) (cbt.Report, error) {
 	m, release, err := d.contact(ctx, t)
-	if errors.Is(err, errOff) {
+	if errors.Is(err, cbt.ErrOff) {
 		return d.probeStored(t)
 	}
 	if err != nil {

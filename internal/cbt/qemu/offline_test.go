@@ -95,8 +95,8 @@ func TestDropOfAStoppedMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.Quit()
-	if err := b.driver.Drop(t.Context(), target); !errors.Is(err, cbt.ErrUnreachable) {
-		t.Errorf("got error %v while bitmaps are in the image, want ErrUnreachable", err)
+	if err := b.driver.Drop(t.Context(), target); !errors.Is(err, cbt.ErrOff) {
+		t.Errorf("got error %v while bitmaps are in the image, want ErrOff", err)
 	}
 	if files, _ := filepath.Glob(filepath.Join(target.Dir, cbt.Prefix+"*")); len(files) > 0 {
 		t.Errorf("%v are left", files)

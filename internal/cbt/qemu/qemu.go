@@ -66,9 +66,6 @@ func (d *Driver) at(step string) {
 	}
 }
 
-// errOff: no process listens on the monitor. The machine is off, or being started.
-var errOff = fmt.Errorf("%w: nobody listens on its monitor", cbt.ErrUnreachable)
-
 // check judges a target before anything is touched.
 func (d *Driver) check(t cbt.Target) error {
 	if err := t.Check(); err != nil {
@@ -132,7 +129,7 @@ func (d *Driver) connect(ctx context.Context, t cbt.Target) (m *machine, release
 
 func dial(ctx context.Context, t cbt.Target) (*qmp.Client, error) {
 	if t.QMP == "" {
-		return nil, errOff
+		return nil, cbt.ErrOff
 	}
 	client, err := qmp.Dial(ctx, "unix", t.QMP)
 	switch {
@@ -141,7 +138,7 @@ func dial(ctx context.Context, t cbt.Target) (*qmp.Client, error) {
 	case errors.Is(err, qmp.ErrBusy):
 		return nil, fmt.Errorf("%w: its monitor does not greet", cbt.ErrBusy)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, errOff
+		return nil, cbt.ErrOff
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}

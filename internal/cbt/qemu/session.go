@@ -118,7 +118,8 @@ func (m *machine) start(ctx context.Context, s cbt.Session) (cbt.Point, error) {
 }
 
 // alive says whether the moment of a checkpoint is still kept for all disks. A job
-// that has ended, as it does when the scratch image cannot grow, keeps nothing.
+// that was canceled by somebody keeps nothing. It does not end when the scratch image
+// cannot grow: then the guest's writes fail (QEMU 7.2), and the moment stays.
 func (m *machine) alive(ctx context.Context, seq int) (bool, error) {
 	jobs, err := m.jobs(ctx)
 	if err != nil {
@@ -247,7 +248,7 @@ func (m *machine) proven(ctx context.Context, e cbt.Export) (size uint64, err er
 // Close ends a session; see cbt.Driver.
 func (d *Driver) Close(ctx context.Context, t cbt.Target, s cbt.Session) error {
 	m, release, err := d.connect(ctx, t)
-	if errors.Is(err, errOff) {
+	if errors.Is(err, cbt.ErrOff) {
 		return d.sweepFiles(ctx, t, func(m *machine) selection { return m.ofSession(s.Seq) })
 	}
 	if err != nil {

@@ -11,11 +11,11 @@ import (
 )
 
 // Drop removes all that is a task's; see cbt.Driver. Of a machine that is off only the
-// files can be removed: ErrUnreachable says that bitmaps may be left in its images,
+// files can be removed: ErrOff says that bitmaps may be left in its images,
 // for Sweep to find when it runs.
 func (d *Driver) Drop(ctx context.Context, t cbt.Target) error {
 	m, release, err := d.connect(ctx, t)
-	if errors.Is(err, errOff) {
+	if errors.Is(err, cbt.ErrOff) {
 		return d.dropStored(ctx, t, err)
 	}
 	if err != nil {

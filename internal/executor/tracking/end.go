@@ -72,17 +72,22 @@ func (w *work) clean(ctx context.Context, d cbt.Driver) error {
 // drop removes all that is the task's from the machine.
 func (w *work) drop(ctx context.Context) (any, error) {
 	var errs []error
-	if len(w.record.Restore) > 0 {
-		_, err := w.volumes.Unexport(ctx, w.target(), volume.Ask{Force: w.o.Force})
+	note := func(err error) {
+		if err != nil && w.tolerates(err) {
+			w.say("not all was removed: %v; the sweeper does it when the machine is back", err)
+			err = nil
+		}
 		errs = append(errs, err)
 	}
-	for _, d := range w.drivers() {
-		errs = append(errs, d.Drop(ctx, w.target()))
+	if len(w.record.Restore) > 0 {
+		_, err := w.volumes.Unexport(ctx, w.target(), volume.Ask{Force: w.o.Force})
+		note(err)
 	}
-	if err := errors.Join(errs...); err != nil && !w.tolerates(err) {
+	for _, d := range w.drivers() {
+		note(d.Drop(ctx, w.target()))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return nil, err
-	} else if err != nil {
-		w.say("not all was removed: %v; the sweeper does it when the machine is back", err)
 	}
 	if err := w.dropBackups(); err != nil {
 		return nil, err
@@ -99,9 +104,10 @@ func (w *work) drivers() []cbt.Driver {
 	return []cbt.Driver{w.qemu, w.scan}
 }
 
-// tolerates says whether a task may go though its machine could not be cleaned up.
+// tolerates says whether a task may go though its machine could not be cleaned up: one
+// that is off keeps checkpoints in its images until it runs.
 func (w *work) tolerates(err error) bool {
-	return w.o.Force && (cbt.Retryable(err) || errors.Is(err, cbt.ErrNoDisk))
+	return errors.Is(err, cbt.ErrOff) || w.o.Force && (cbt.Retryable(err) || errors.Is(err, cbt.ErrNoDisk))
 }
 
 // forget takes a checkpoint out of the chain. Its interval is joined to the one before.
