@@ -174,7 +174,14 @@ func readEnv(t *testing.T, text string) map[string]string {
 func startDeployedRedis(t *testing.T) (socket string) {
 	t.Helper()
 	needRedis(t)
-	dir := shortDir(t)
+	socket, _ = startDeployedRedisIn(t, shortDir(t))
+	return socket
+}
+
+// startDeployedRedisIn is startDeployedRedis with the records in dir, and gives a
+// function that kills the server.
+func startDeployedRedisIn(t *testing.T, dir string) (socket string, kill func()) {
+	t.Helper()
 	socket = filepath.Join(dir, "s")
 	start := exec.Command("sh", filepath.Join(deployments, "redis", "start.sh"), "--port", "0", "--unixsocket", socket, "--dir", dir)
 	start.Env = append(os.Environ(), "TMPDIR="+dir)
@@ -191,9 +198,12 @@ func startDeployedRedis(t *testing.T) (socket string) {
 		start.Wait()
 		close(ended)
 	}()
-	t.Cleanup(func() {
+	kill = func() {
 		start.Process.Kill()
 		<-ended
+	}
+	t.Cleanup(func() {
+		kill()
 		if t.Failed() {
 			t.Logf("redis-server said:\n%s", log.String())
 		}
@@ -201,7 +211,35 @@ func startDeployedRedis(t *testing.T) (socket string) {
 	health := redis.NewClient(&redis.Options{Network: "unix", Addr: socket, Username: "health", Password: "x", DisableIdentity: true, DialerRetries: 1})
 	defer health.Close()
 	testenv.Eventually(t, 10*time.Second, func() error { return health.Do(t.Context(), "ping").Err() })
-	return socket
+	return socket, kill
+}
+
+// Redis reads its append-only file as the default user. Where that one has no
+// rights, transactions and scripts with two writes are left out and the rest is
+// kept, and nothing but a line in Redis' log says so.
+func TestRedisKeepsEveryWriteOverARestart(t *testing.T) {
+	needRedis(t)
+	ctx, dir := t.Context(), shortDir(t)
+	socket, kill := startDeployedRedisIn(t, dir)
+	api := as(t, "api", socket)
+	two := redis.NewScript(`redis.call("SET", KEYS[1], "v"); return redis.call("SET", KEYS[2], "v")`)
+	if err := two.Run(ctx, api, []string{"takt:{p:1}:script:1", "takt:{p:1}:script:2"}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := api.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		p.Set(ctx, "takt:{p:1}:transaction:1", "v", 0)
+		return p.Set(ctx, "takt:{p:1}:transaction:2", "v", 0).Err()
+	}); err != nil {
+		t.Fatal(err)
+	}
+	kill()
+	socket, _ = startDeployedRedisIn(t, dir)
+	api = as(t, "api", socket)
+	for _, key := range []string{"script:1", "script:2", "transaction:1", "transaction:2"} {
+		if got, err := api.Get(ctx, "takt:{p:1}:"+key).Result(); got != "v" {
+			t.Errorf("%s after the restart = %q, %v, want what was acknowledged", key, got, err)
+		}
+	}
 }
 
 func as(t *testing.T, user, socket string) redis.UniversalClient {
@@ -255,6 +293,9 @@ func TestRedisUsersMayDoTheirWorkAndNoMore(t *testing.T) {
 		if _, err := redisconn.Open(ctx, redisconn.Config{URL: "unix://" + user + ":guess@" + socket}); err == nil && user != "health" {
 			t.Errorf("user %s was let in", user)
 		}
+	}
+	if _, err := redisconn.Open(ctx, redisconn.Config{URL: "unix://" + socket}); err == nil {
+		t.Error("a client without a user was let in")
 	}
 }
 
