@@ -39,6 +39,7 @@ type Bus struct {
 	js       jetstream.JetStream
 	log      *slog.Logger
 	replicas int
+	outage   outage
 }
 
 // Options configure a Bus.
@@ -65,15 +66,23 @@ func Connect(o Options) (*Bus, error) {
 		nats.Name(o.Name), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
 		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectBufSize(-1), nats.Timeout(2 * time.Second),
 		nats.PingInterval(5 * time.Second), nats.MaxPingsOutstanding(2),
-		nats.ConnectHandler(func(*nats.Conn) { up(true) }),
-		nats.ReconnectHandler(func(*nats.Conn) { b.log.Info("NATS is back"); up(true) }),
+		nats.IgnoreAuthErrorAbort(), // a server whose users are set right later takes us then
+		nats.ConnectHandler(func(*nats.Conn) { b.outage.end(); up(true) }),
+		nats.ReconnectHandler(func(*nats.Conn) { b.outage.end(); b.log.Info("NATS is back"); up(true) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
-				b.log.Warn("NATS is away: fires wait, everything else goes on", "err", err)
+				b.outage.tell(b.log, err)
 			}
 			up(false)
 		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { b.log.Warn("NATS", "err", err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { b.outage.tell(b.log, err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if refusal(err) {
+				b.outage.tell(b.log, err)
+				return
+			}
+			b.log.Warn("NATS", "err", err)
+		}),
 	}, o.Auth...)
 	nc, err := nats.Connect(strings.Join(o.URLs, ","), opts...)
 	if err != nil {

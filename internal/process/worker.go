@@ -205,7 +205,7 @@ func requestConn(cfg config.NATSRequest) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := append(auth, nats.Name("takt-natsRequest"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1))
+	opts := append(auth, nats.Name("takt-natsRequest"), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort())
 	return nats.Connect(strings.Join(cfg.URLs, ","), opts...)
 }
 

@@ -65,6 +65,19 @@ func (n *NATSServer) Stop() {
 	n.server.Stop()
 }
 
+// RestartWithToken is Restart of a server that lets in who shows another token. URL
+// stays what it was.
+func (n *NATSServer) RestartWithToken(token string) {
+	n.t.Helper()
+	options := n.options
+	options.Token = token
+	server, err := embedded.StartNATS(n.dir, options)
+	if err != nil {
+		n.t.Fatalf("start nats for the test: %v", err)
+	}
+	n.server = server
+}
+
 // Restart starts the server again after Stop, with the streams it had.
 func (n *NATSServer) Restart() {
 	n.t.Helper()
