@@ -20,6 +20,11 @@ func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	return once(ctx, "trigger", func() (core.Trigger, error) { return e.createTrigger(ctx, t) }, func() (core.Trigger, error) { return e.visibleTrigger(ctx, t.UUID, true) })
 }
 
+// errNeverFires refuses a schedule whose slots, if it has any, are all in the past.
+func errNeverFires() error {
+	return core.InvalidField("schedule", "the schedule never fires from now on; give a later end or start, or an expression whose day comes")
+}
+
 func (e *Engine) createTrigger(ctx context.Context, t core.Trigger) (core.Trigger, error) {
 	t.Revision, t.Born, t.Targets, t.Deleted, t.Next = 1, 0, nil, time.Time{}, time.Time{}
 	t.Floating = floating(t)
@@ -30,7 +35,7 @@ func (e *Engine) createTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	// A schedule without a start begins with the millisecond it is made in.
 	next, ok := s.Next(t.Created.Truncate(time.Millisecond).Add(-1))
 	if !ok {
-		return t, core.InvalidField("schedule", "the schedule has no slot left (stopTime has been passed); give a later end or start")
+		return t, errNeverFires()
 	}
 	if t.Enabled && !t.Floating {
 		t.Next = next
@@ -163,7 +168,7 @@ func (e *Engine) reschedule(ctx context.Context, old, t core.Trigger, s *schedul
 	t.Next = time.Time{}
 	next, ok := s.Next(begin)
 	if !ok && t.Schedule != old.Schedule {
-		return t, core.InvalidField("schedule", "the schedule has no slot left (stopTime has been passed); give a later end or start")
+		return t, errNeverFires()
 	}
 	if t.Enabled && !t.Floating {
 		t.Next = next
