@@ -91,7 +91,7 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	}
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("listen for clients (api.listen): %w", err)
+		return fmt.Errorf("listen for clients: %w%s", err, portAdvice(err, "api.listen", "--api-listen"))
 	}
 	roles := dispatch.New(b.store, q, b.bus, eng, dispatch.Options{Member: member(), Log: b.log, Metrics: roleMetrics(b)})
 	rolesEnded := make(chan struct{})

@@ -7,8 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -193,7 +195,7 @@ func (b *base) serveMetrics(ctx context.Context) error {
 	}
 	srv, err := telemetry.Listen(b.cfg.Metrics.Listen, b.registry)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w%s", err, portAdvice(err, "metrics.listen", "--metrics-listen"))
 	}
 	go func() {
 		if err := srv.Run(ctx); err != nil {
@@ -201,6 +203,17 @@ func (b *base) serveMetrics(ctx context.Context) error {
 		}
 	}()
 	return nil
+}
+
+// portAdvice says what to do when an address cannot be listened on.
+func portAdvice(err error, key, flag string) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Sprintf("; stop what listens there, or choose another port with %s (%s)", flag, key)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Sprintf("; ports below 1024 need a right of their own, so choose another one with %s (%s)", flag, key)
+	}
+	return fmt.Sprintf("; see %s (%s)", flag, key)
 }
 
 // doctor logs what is wrong with the Redis that was found.

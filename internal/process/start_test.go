@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,5 +55,29 @@ func TestUntilRedisEndsWithItsContext(t *testing.T) {
 	err := b.untilRedis(ctx, func(context.Context) error { return core.Errorf(core.Unavailable, "away") })
 	if !errors.Is(err, context.DeadlineExceeded) || !core.Is(err, core.Unavailable) {
 		t.Errorf("got %v, want the context's end and what was wrong", err)
+	}
+}
+
+// Who starts a second process on one address is told what to do.
+func TestPortAdvice(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, inUse := net.Listen("tcp", taken.Addr().String())
+	for _, test := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"in use", inUse, "; stop what listens there, or choose another port with --api-listen (api.listen)"},
+		{"no right", &net.OpError{Op: "listen", Err: syscall.EACCES}, "; ports below 1024 need a right of their own, so choose another one with --api-listen (api.listen)"},
+		{"no such host", &net.DNSError{Err: "no such host"}, "; see --api-listen (api.listen)"},
+	} {
+		if got := portAdvice(test.err, "api.listen", "--api-listen"); got != test.want {
+			t.Errorf("%s: advice on %v = %q, want %q", test.name, test.err, got, test.want)
+		}
 	}
 }

@@ -45,5 +45,7 @@ func TriggerWith(ctx context.Context, cfg config.Trigger, log *slog.Logger, o Tr
 		},
 	})
 	b.log.InfoContext(ctx, "trigger process is ready", "version", Version)
-	return p.Run(ctx)
+	err = p.Run(ctx)
+	b.log.Info("trigger process has stopped")
+	return err
 }
