@@ -69,6 +69,8 @@ type QueueReader interface {
 // StreamReader says how NATS is; *events.Bus.
 type StreamReader interface {
 	Connected() bool
+	// Refused reports whether the reason for no connection is that NATS does not let us in.
+	Refused() bool
 	State(ctx context.Context) (events.State, error)
 }
 

@@ -176,6 +176,12 @@ func TestEachTroubleIsFound(t *testing.T) {
 			testenv.Eventually(w, 10*time.Second, func() bool { return !w.bus.Connected() })
 			return nil
 		}, "nats/connection problem", "start NATS"},
+		{"NATS refuses", func(w *ward) error {
+			w.nats.Stop()
+			w.nats.RestartWithToken("another")
+			testenv.Eventually(w, 10*time.Second, w.bus.Refused)
+			return nil
+		}, "nats/connection problem", "refuses this user"},
 		{"no stream", func(w *ward) error {
 			js, err := jetstream.New(w.nats.Client(w))
 			w.must(err)

@@ -17,6 +17,11 @@ const made = "api and trigger processes set this when they connect: restart one,
 
 // stream looks at NATS and the fire stream.
 func (c *chart) stream(ctx context.Context) {
+	if !c.Stream.Connected() && c.Stream.Refused() {
+		c.problem(NATS, "connection", "NATS answers and refuses this user: who signs in so has no fires and no rings",
+			"check nats.user, nats.password, nats.token and nats.credentialsFile against the server's users")
+		return
+	}
 	if !c.Stream.Connected() {
 		c.problem(NATS, "connection", "NATS does not answer: fires wait, workers poll", "start NATS; check nats.urls, user and password")
 		return

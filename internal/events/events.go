@@ -102,6 +102,10 @@ func Connect(o Options) (*Bus, error) {
 // Connected reports whether NATS can be reached now.
 func (b *Bus) Connected() bool { return b.nc.IsConnected() }
 
+// Refused reports whether NATS has been asked since the connection was lost, or at the
+// start, and did not let this user in. It is asked again all the while.
+func (b *Bus) Refused() bool { return b.outage.isRefused() }
+
 // Close flushes what was published and closes the connection.
 func (b *Bus) Close() {
 	_ = b.nc.FlushTimeout(time.Second)

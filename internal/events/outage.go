@@ -30,6 +30,13 @@ func (o *outage) tell(log *slog.Logger, err error) {
 	}
 }
 
+// isRefused reports whether a server has not let us in since the connection was lost.
+func (o *outage) isRefused() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.refused
+}
+
 func (o *outage) end() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
