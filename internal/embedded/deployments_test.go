@@ -50,6 +50,8 @@ type composeFile struct {
 		Environment map[string]string
 		Healthcheck struct{ Test []string }
 		Deploy      struct{ Replicas int }
+
+		StopGracePeriod string `yaml:"stop_grace_period"`
 	}
 }
 
@@ -75,6 +77,9 @@ func TestComposeRunsEveryProcessTwiceAndChecksIt(t *testing.T) {
 	for name, service := range compose.Services {
 		if service.Image == "" || len(service.Command) == 0 || len(service.Healthcheck.Test) == 0 {
 			t.Errorf("%s lacks an image, a command or a health check", name)
+		}
+		if limit := map[string]string{"api": "30s", "worker": "45s"}[name]; service.StopGracePeriod != limit {
+			t.Errorf("%s is killed %q after it is told to stop, want %q", name, service.StopGracePeriod, limit)
 		}
 		if slices.Contains(users, name) && service.Deploy.Replicas != 2 {
 			t.Errorf("%s has %d replicas, want 2", name, service.Deploy.Replicas)
