@@ -276,28 +276,47 @@ func TestUnknownPathsAndMethods(t *testing.T) {
 }
 
 // faulty is an identity store with a fault of its own.
-type faulty struct{ native.Auth }
-
-func (faulty) List(context.Context) ([]core.Account, error) {
-	return nil, errors.New("disk on fire in rack 7")
+type faulty struct {
+	native.Auth
+	fault error
 }
 
-func TestInternalErrorsAreSilentAndLogged(t *testing.T) {
+func (f faulty) List(context.Context) ([]core.Account, error) { return nil, f.fault }
+
+// What an answer keeps to itself stands in the log, with what finds the request.
+func TestFaultsOfTheServerAreSilentAndLogged(t *testing.T) {
 	e := start(t, native.Options{})
-	var log syncBuffer
-	broken := native.New(e.eng, faulty{e.auth}, native.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
-	req := httptest.NewRequest("GET", prefix+"/accounts", nil)
-	req.Header.Set("Authorization", "Bearer "+e.token)
-	res := record(router(broken), req)
-	res.t = t
-	want := native.Problem{
-		Type: "/problems/internal", Title: "Internal error", Status: 500, Detail: "an internal error happened; the server's log says more",
-	}
-	if diff := cmp.Diff(want, res.problem()); diff != "" {
-		t.Errorf("problem (-want +got):\n%s", diff)
-	}
-	if !strings.Contains(log.String(), "disk on fire in rack 7") || !strings.Contains(log.String(), "route=/api/v1/accounts") {
-		t.Errorf("the log says %q", log.String())
+	fire := errors.New("disk on fire in rack 7")
+	for _, test := range []struct {
+		name  string
+		fault error
+		want  native.Problem
+		level string
+	}{
+		{"internal", fire, native.Problem{
+			Type: "/problems/internal", Title: "Internal error", Status: 500, Detail: "an internal error happened; the server's log says more", RequestID: "r-17",
+		}, "level=ERROR"},
+		{"unavailable", core.Wrap(core.Unavailable, fire, "come again"), native.Problem{
+			Type: "/problems/unavailable", Title: "Unavailable", Status: 503, Detail: "come again", RequestID: "r-17",
+		}, "level=WARN"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var log syncBuffer
+			broken := native.New(e.eng, faulty{e.auth, test.fault}, native.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+			req := httptest.NewRequest("GET", prefix+"/accounts", nil)
+			req.Header.Set("Authorization", "Bearer "+e.token)
+			req.Header.Set("X-Request-Id", "r-17")
+			res := record(router(broken), req)
+			res.t = t
+			if diff := cmp.Diff(test.want, res.problem()); diff != "" {
+				t.Errorf("problem (-want +got):\n%s", diff)
+			}
+			for _, part := range []string{test.level, "disk on fire in rack 7", "route=/api/v1/accounts", "request=r-17"} {
+				if !strings.Contains(log.String(), part) {
+					t.Errorf("the log says %q, want %s in it", log.String(), part)
+				}
+			}
+		})
 	}
 }
 

@@ -76,8 +76,12 @@ func (a *API) fail(c *gin.Context, err error) {
 		c.AbortWithStatus(499)
 		return
 	}
-	if p.Status == http.StatusInternalServerError {
-		a.log.ErrorContext(c.Request.Context(), "request failed", "method", c.Request.Method, "route", c.FullPath(), "err", err)
+	ctx, about := c.Request.Context(), []any{"method", c.Request.Method, "route", c.FullPath(), "request", requestID(c), "err", err}
+	switch p.Status {
+	case http.StatusInternalServerError:
+		a.log.ErrorContext(ctx, "request failed", about...)
+	case http.StatusServiceUnavailable: // the answer does not say why
+		a.log.WarnContext(ctx, "request not served", about...)
 	}
 	c.Abort()
 	if c.Writer.Written() {
