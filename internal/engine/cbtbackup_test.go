@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/takt-dev/takt/internal/cbt"
 	"github.com/takt-dev/takt/internal/core"
@@ -39,6 +40,20 @@ func bases(task core.CBTTask) (out []string) {
 		out = append(out, fmt.Sprint(b.Base, "..", b.Seq))
 	}
 	return out
+}
+
+// Copies of whole disks may take longer than a backup window is kept.
+func TestCopiesHaveADay(t *testing.T) {
+	h := newHouse(t)
+	task := h.backedUp(1, 1)
+	task = must(h.eng.VerifyBackup(h.ctx, task.UUID, 1))(h)
+	for _, run := range h.cbtRuns(task) {
+		step := must(h.eng.Steps(h.ctx, run.ID))(h)[0]
+		if step.Timeout < 24*time.Hour || run.Deadline.Sub(run.Created) < step.Timeout {
+			t.Errorf("%s: an attempt has %s, the run until %s after its start", step.Name, step.Timeout, run.Deadline.Sub(run.Created))
+		}
+	}
+	h.work(obliging)
 }
 
 func TestBackupsAreBasedOnOneAnother(t *testing.T) {

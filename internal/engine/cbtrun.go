@@ -33,6 +33,8 @@ var (
 	// An attempt may have to read whole disks. A run that found no worker meanwhile ends
 	// too: nobody waits for that backup window any more.
 	transitionPace = cbtPace{attempt: 3 * time.Hour, run: 4 * time.Hour, retry: core.Retry{Attempts: 5, Backoff: 2 * time.Second, Max: 30 * time.Second, Jitter: .2}}
+	// Copies of large disks, at a rate that spares them, take a day at worst.
+	copyPace = cbtPace{attempt: 24 * time.Hour, run: 25 * time.Hour, retry: transitionPace.retry}
 	// Nobody waits for what is done behind, and what it leaves open is of no use to
 	// anyone: it is worth many attempts, and the time until a worker is back.
 	behindPace = cbtPace{attempt: 10 * time.Minute, run: 7 * 24 * time.Hour, retry: core.Retry{Attempts: core.MaxAttempts, Backoff: 2 * time.Second, Max: 2 * time.Hour, Jitter: .2}}
@@ -114,6 +116,8 @@ func paceOf(p core.CBTPending) cbtPace {
 		return lookPace
 	case p.Behind:
 		return behindPace
+	case p.Op == core.CBTBackup, p.Op == core.CBTRestore, p.Op == core.CBTVerify:
+		return copyPace
 	}
 	return transitionPace
 }

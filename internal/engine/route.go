@@ -14,7 +14,8 @@ import (
 // A picture is the fleet as it was at an instant.
 type picture struct {
 	fleet core.Fleet
-	at    time.Time
+	asked time.Time // before it was read
+	at    time.Time // when it had been read
 }
 
 func (p *picture) youngerThan(age time.Duration) bool { return p != nil && time.Since(p.at) < age }
@@ -37,9 +38,26 @@ func (e *Engine) Fleet(ctx context.Context) (core.Fleet, error) {
 	if p = e.picture.Load(); p.youngerThan(e.maxAge) {
 		return p.fleet, nil
 	}
+	return e.readFleet(ctx)
+}
+
+// fleetSince gives the workers as they were at an instant or later. One reading serves
+// all who wait for it, so requests that ask for what is not there cannot multiply it.
+func (e *Engine) fleetSince(ctx context.Context, instant time.Time) (core.Fleet, error) {
+	e.fleetMu.Lock()
+	defer e.fleetMu.Unlock()
+	if p := e.picture.Load(); p != nil && !p.asked.Before(instant) {
+		return p.fleet, nil
+	}
+	return e.readFleet(ctx)
+}
+
+// readFleet takes a new picture. The caller holds fleetMu.
+func (e *Engine) readFleet(ctx context.Context) (core.Fleet, error) {
+	asked := time.Now()
 	f, err := e.store.Fleet(ctx)
 	if err == nil {
-		e.picture.Store(&picture{f, time.Now()})
+		e.picture.Store(&picture{f, asked, time.Now()})
 	}
 	return f, err
 }
@@ -94,13 +112,21 @@ func routes(f core.Fleet, plan []core.PlannedStep) []core.Route {
 }
 
 // Spec gives the description of a job type: this binary's own or what a worker
-// once announced. ok is false for a type that nobody ever announced.
+// once announced. ok is false for a type that nobody had announced when it was asked
+// for: a worker that says it is ready is believed at once.
 func (e *Engine) Spec(ctx context.Context, jobType string) (executor.Spec, bool, error) {
 	if s, ok := e.types[jobType]; ok {
 		return s, true, nil
 	}
+	asked := time.Now()
 	f, err := e.Fleet(ctx)
 	if err != nil {
+		return executor.Spec{}, false, err
+	}
+	if s, ok := f.Types[jobType]; ok {
+		return s, true, nil
+	}
+	if f, err = e.fleetSince(ctx, asked); err != nil {
 		return executor.Spec{}, false, err
 	}
 	s, ok := f.Types[jobType]

@@ -85,3 +85,25 @@ func TestRoute(t *testing.T) {
 		}
 	}
 }
+
+// A job type can be used as soon as its worker has announced it, however old the
+// engine's picture of the workers may be.
+func TestNewTypeIsKnownAtOnce(t *testing.T) {
+	h := newHouse(t)
+	eng := engine.New(h.faults, h.queue, h.events, engine.Options{FleetAge: time.Hour})
+	if _, err := eng.Fleet(h.ctx); err != nil {
+		t.Fatal(err)
+	}
+	job := core.Job{Meta: named("j"), Type: "brandNew", Enabled: true}
+	_, err := eng.CreateJob(h.ctx, job)
+	wantInvalid(t, "before its worker came", err, "type")
+	h.worker(core.Worker{ID: "w2", Host: "h2", Types: []executor.Spec{{Type: "brandNew"}}})
+	made, err := eng.CreateJob(h.ctx, job)
+	if err != nil {
+		t.Fatalf("after its worker came: %v", err)
+	}
+	h.worker(core.Worker{ID: "w3", Host: "h3", Types: []executor.Spec{{Type: "newest"}}})
+	if _, err := eng.UpdateJob(h.ctx, made.UUID, 0, func(j *core.Job) error { j.Type = "newest"; return nil }); err != nil {
+		t.Errorf("changed to a type that came later: %v", err)
+	}
+}
