@@ -56,6 +56,18 @@ func TestCopiesHaveADay(t *testing.T) {
 	h.work(obliging)
 }
 
+// What the last enable asked for is told until the next enable, whatever is copied between.
+func TestABackupIsNoEnable(t *testing.T) {
+	h := newHouse(t)
+	task := h.backedUp(1, 1)
+	task = h.stopped(h.enabled(task, bitmap(task, 1)))
+	begun := must(h.eng.BackupCBTTask(h.ctx, task.UUID, engine.BackupRequest{}))(h)
+	now := h.readTask(task)
+	wantEqual(t, "since which checkpoint", []string{begun.Since, now.Since}, []string{bitmap(task, 1), bitmap(task, 1)})
+	wantEqual(t, "run of the enable", []string{begun.Opened, now.Opened}, []string{task.Opened, task.Opened})
+	h.work(obliging)
+}
+
 func TestBackupsAreBasedOnOneAnother(t *testing.T) {
 	h := newHouse(t)
 	task := h.task(2)
