@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -154,12 +155,15 @@ func reachable(addr string) error {
 	return c.Close()
 }
 
-// freePort finds a port on the loopback interface that nobody listens at.
+// freePort finds a port on the loopback interface that nobody listens at. It is none of
+// those that systems give to outgoing connections, of which there are many here: one
+// could take it before the server that it is for, also where that is started again.
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
+	for range 100 {
+		port := 20_000 + rand.IntN(12_000)
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return port, l.Close()
+		}
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	return port, errors.Join(l.Close())
+	return 0, errors.New("find a free port: of a hundred none was free")
 }
