@@ -9,6 +9,7 @@ import (
 
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/queue"
+	"github.com/takt-dev/takt/internal/telemetry"
 )
 
 const (
@@ -22,12 +23,14 @@ const (
 // reconcile repairs the partitions held, until ctx ends.
 func (r *Roles) reconcile(ctx context.Context) {
 	var w watch
+	told := telemetry.Outage{Log: r.log, Away: "reconciler waits", Back: "reconciler goes on"}
 	every(ctx, pace, func() {
-		if err := r.pass(ctx, &w); err != nil {
-			if ctx.Err() == nil {
-				r.log.WarnContext(ctx, "reconciler waits", "err", err)
-			}
+		err := r.pass(ctx, &w)
+		if err != nil {
 			w.lose()
+		}
+		if ctx.Err() == nil {
+			told.Note(ctx, err)
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/telemetry"
 )
 
 // resolution is how often due timers are looked for.
@@ -14,15 +15,13 @@ const resolution = 50 * time.Millisecond
 
 // runTimers acts on what is due in the partitions held, until ctx ends.
 func (r *Roles) runTimers(ctx context.Context) {
-	failing := false
+	told := telemetry.Outage{Log: r.log, Away: "timers wait", Back: "timers are acted on again", Every: int(30 * time.Second / resolution)}
 	bad := faults{}
 	keepOutOfSlots(ctx)
 	every(ctx, resolution, func() {
-		err := r.fireTimers(ctx, bad)
-		if err != nil && !failing && ctx.Err() == nil {
-			r.log.WarnContext(ctx, "timers wait", "err", err)
+		if err := r.fireTimers(ctx, bad); ctx.Err() == nil {
+			told.Note(ctx, err)
 		}
-		failing = err != nil
 	})
 }
 

@@ -14,6 +14,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -44,7 +45,14 @@ type Keeper struct {
 	held  map[int]int64 // shard to generation
 	until time.Time
 	moved chan struct{} // closed and replaced when held changes
+
+	// Of Run's goroutine alone: renewals that failed in a row, and since when.
+	failed      int
+	failedSince time.Time
 }
+
+// saidEach is how many failed renewals lie between two lines of the log about them.
+const saidEach = 30
 
 // New makes a Keeper; it holds nothing until Run.
 func New(store Store, role, member string, shards int, log *slog.Logger) *Keeper {
@@ -71,10 +79,8 @@ func (k *Keeper) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, TTL-margin)
 	defer cancel()
 	held, err := k.store.Lease(ctx, k.role, k.member, k.shards, TTL)
+	k.tell(ctx, sent, err)
 	if err != nil {
-		if ctx.Err() == nil {
-			k.log.WarnContext(ctx, "lease not renewed", "role", k.role, "err", err)
-		}
 		k.expire(time.Now())
 		return
 	}
@@ -91,6 +97,28 @@ func (k *Keeper) renew(ctx context.Context) {
 	if changed {
 		k.wake()
 	}
+}
+
+// tell logs that renewals fail, now and then that they still do, and that they succeed
+// again.
+func (k *Keeper) tell(ctx context.Context, sent time.Time, err error) {
+	if err == nil {
+		if k.failed > 0 {
+			k.log.InfoContext(ctx, "leases are renewed again", "role", k.role, "after", sent.Sub(k.failedSince).Round(time.Millisecond))
+		}
+		k.failed = 0
+		return
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // the process ends
+	}
+	if k.failed == 0 {
+		k.failedSince = sent
+	}
+	if k.failed%saidEach == 0 {
+		k.log.WarnContext(ctx, "lease not renewed", "role", k.role, "times", k.failed+1, "err", err)
+	}
+	k.failed++
 }
 
 func (k *Keeper) expire(now time.Time) {

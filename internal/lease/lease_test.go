@@ -1,11 +1,13 @@
 package lease
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -288,6 +290,30 @@ func TestStoreThatHangs(t *testing.T) {
 		<-ended
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("it took %s to end, want at most 1s", took)
+		}
+	})
+}
+
+// Renewals that fail each second are told of once in a while, and that they succeed
+// again.
+func TestOutageIsNotLoud(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		s := &script{}
+		k := New(s, "role", "m", shards, slog.New(slog.NewTextHandler(&text, nil)))
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		s.set(0, away)
+		go func() { defer close(ended); k.Run(ctx) }()
+		pass(40*time.Second + 500*time.Millisecond)
+		s.set(0, holding(nil))
+		pass(5 * time.Second)
+		cancel()
+		<-ended
+		failed, back := strings.Count(text.String(), "lease not renewed"), strings.Count(text.String(), "leases are renewed again")
+		if failed != 2 || back != 1 || !strings.Contains(text.String(), "after=41s") {
+			t.Errorf("%d lines of failures, %d of the return; want 2, and 1 with after=41s:\n%s", failed, back, &text)
 		}
 	})
 }

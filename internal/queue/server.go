@@ -39,6 +39,7 @@ type Server struct {
 	bell      *redisconn.Bell
 	gaveBack  func(ids []string)
 	log       *slog.Logger
+	asynqs    *logger
 }
 
 // A dequeuer is one asynq server with a client of its own.
@@ -59,7 +60,7 @@ func Listen(o ServerOptions, handle Handler) (*Server, error) {
 	if o.Took == nil {
 		o.Took = quiet
 	}
-	s := &Server{bell: o.Bell, gaveBack: o.GaveBack, log: o.Log}
+	s := &Server{bell: o.Bell, gaveBack: o.GaveBack, log: o.Log, asynqs: newLogger(o.Log)}
 	if s.gaveBack == nil {
 		s.gaveBack = quiet
 	}
@@ -92,7 +93,7 @@ func (s *Server) add(o ServerOptions, slots int, handle Handler) error {
 		s.done = redisconn.NewDone(rdb)
 	}
 	rdb.AddHook(s.done)
-	d.server = asynq.NewServerFromRedisClient(rdb, config(o, slots, len(s.dequeuers) == 0))
+	d.server = asynq.NewServerFromRedisClient(rdb, config(o, slots, len(s.dequeuers) == 0, s.asynqs))
 	s.dequeuers = append(s.dequeuers, d)
 	if err := d.server.Start(taskHandler(handle, d.prefetch.Enter, o.Log)); err != nil {
 		return fmt.Errorf("start dequeuer: %w", err)
@@ -109,7 +110,7 @@ const poolFor = 2
 // second, for ever, never archived. The bell makes the 1 ms check interval free.
 // One server of the process looks after the retry set each second, the others
 // rarely: each look costs two scripts a queue.
-func config(o ServerOptions, slots int, first bool) asynq.Config {
+func config(o ServerOptions, slots int, first bool, log asynq.Logger) asynq.Config {
 	forward := time.Minute
 	if first {
 		forward = time.Second
@@ -122,7 +123,7 @@ func config(o ServerOptions, slots int, first bool) asynq.Config {
 		RetryDelayFunc:           func(int, error, *asynq.Task) time.Duration { return time.Second },
 		IsFailure:                func(error) bool { return false },
 		ShutdownTimeout:          o.Drain,
-		Logger:                   logger{o.Log},
+		Logger:                   log,
 		LogLevel:                 asynq.WarnLevel,
 	}
 }
@@ -207,12 +208,3 @@ func (s *Server) settle() {
 		s.log.WarnContext(ctx, "handled messages stay in their queues until their leases end, and are dropped then", "count", left)
 	}
 }
-
-// logger passes asynq's own messages on.
-type logger struct{ log *slog.Logger }
-
-func (l logger) Debug(args ...any) { l.log.Debug("asynq", "text", fmt.Sprint(args...)) }
-func (l logger) Info(args ...any)  { l.log.Debug("asynq", "text", fmt.Sprint(args...)) }
-func (l logger) Warn(args ...any)  { l.log.Warn("asynq", "text", fmt.Sprint(args...)) }
-func (l logger) Error(args ...any) { l.log.Error("asynq", "text", fmt.Sprint(args...)) }
-func (l logger) Fatal(args ...any) { l.log.Error("asynq", "text", fmt.Sprint(args...)) }

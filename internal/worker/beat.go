@@ -5,12 +5,14 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/telemetry"
 )
 
 // beat sends a heartbeat at each tick until ctx ends.
 func (w *Worker) beat(ctx context.Context, tick <-chan time.Time) {
 	announce := false
 	heard := time.Now()
+	told := telemetry.Outage{Log: w.log, Away: "heartbeat not sent", Back: "heartbeats go through again"}
 	for awake := heard; ; awake = time.Now() {
 		select {
 		case <-ctx.Done():
@@ -23,13 +25,12 @@ func (w *Worker) beat(ctx context.Context, tick <-chan time.Time) {
 			w.releaseAll(ctx, "the process stood still")
 		}
 		err := w.beatOnce(ctx, &announce)
-		switch {
-		case err == nil:
-			heard = sent
-		case ctx.Err() != nil:
+		if err != nil && ctx.Err() != nil {
 			return
-		default:
-			w.log.WarnContext(ctx, "heartbeat not sent", "for", time.Since(heard).Round(time.Millisecond), "err", err)
+		}
+		told.Note(ctx, err)
+		if err == nil {
+			heard = sent
 		}
 		if time.Since(heard) >= ContactLimit {
 			// Others are about to take these steps over.
