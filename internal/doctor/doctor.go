@@ -87,6 +87,7 @@ type Sources struct {
 type chart struct {
 	Sources
 	findings []Finding
+	full     bool // Redis refuses writes, so who lives cannot say so
 }
 
 // Examine looks at everything and gives the findings by place. It takes under a
@@ -96,6 +97,7 @@ func Examine(ctx context.Context, s Sources) Report {
 	c := &chart{Sources: s}
 	for _, f := range s.Redis(ctx) {
 		c.add(Redis, f.Check, f.Severity, f.Text, f.Do)
+		c.full = c.full || f.Check == "room" && f.Severity == redisconn.Problem
 	}
 	if s.Records == nil {
 		c.stream(ctx)
@@ -131,6 +133,16 @@ func (c *chart) warn(place Place, check, text, do string) {
 
 func (c *chart) problem(place Place, check, text, do string) {
 	c.add(place, check, redisconn.Problem, text, do)
+}
+
+// sign tells that somebody gives no sign of life. Signs are writes, which a full Redis
+// refuses: then that is to be mended first.
+func (c *chart) sign(severity redisconn.Severity, check, text, do string) {
+	if c.full {
+		text += " (may follow from Redis being full)"
+		do = "make room in Redis first, which may be all that is wrong; else " + do
+	}
+	c.add(Processes, check, severity, text, do)
 }
 
 // unread tells that something could not be looked at.

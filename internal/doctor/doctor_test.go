@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -318,6 +319,29 @@ func TestNoWorker(t *testing.T) {
 	})
 	if got := told(r); !slices.Contains(got, "work/dispatches problem") {
 		t.Errorf("told %q, want old dispatches in a queue nobody reads", got)
+	}
+}
+
+// In a full Redis nobody can say that he lives: the findings that may follow from it
+// say so, and what to do first.
+func TestFullRedisIsMendedFirst(t *testing.T) {
+	w := newWard(t)
+	w.must(w.rdb.Del(t.Context(), "takt:{l:partitions}:members").Err())
+	w.must(w.rdb.HSet(t.Context(), "takt:{l:triggers}:shards", "1", "gone|4|1000").Err())
+	w.must(w.store.Leave(t.Context(), "w1"))
+	w.must(w.rdb.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
+	r := doctor.Examine(t.Context(), doctor.Sources{
+		Redis:   func(ctx context.Context) []redisconn.Finding { return redisconn.Doctor(ctx, w.rdb) },
+		Records: w.store, Queues: queue.NewClient(w.rdb), Stream: w.bus,
+	})
+	marked := map[string]bool{}
+	for _, f := range r.Quiet().Findings {
+		if strings.Contains(f.Text, "may follow from Redis being full") {
+			marked[f.Check] = strings.HasPrefix(f.Do, "make room in Redis first")
+		}
+	}
+	if want := map[string]bool{"api shards": true, "trigger shards": true, "workers": true}; !maps.Equal(marked, want) {
+		t.Errorf("marked %v, want %v\n%+v", marked, want, r.Quiet().Findings)
 	}
 }
 

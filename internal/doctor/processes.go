@@ -50,9 +50,9 @@ func (c *chart) shards(ctx context.Context, role, process, without string) {
 	case err != nil:
 		c.unread(Processes, check, err)
 	case len(table.Members) == 0:
-		c.problem(Processes, check, fmt.Sprintf("no %s process is alive: %s", process, without), fmt.Sprintf("start %s processes, two at best", process))
+		c.sign(redisconn.Problem, check, fmt.Sprintf("no %s process is alive: %s", process, without), fmt.Sprintf("start %s processes, two at best", process))
 	case len(free) > 0:
-		c.problem(Processes, check, fmt.Sprintf("nobody holds shards %v, with %s alive", free, plural(len(table.Members), process+" process", process+" processes")),
+		c.sign(redisconn.Problem, check, fmt.Sprintf("nobody holds shards %v, with %s alive", free, plural(len(table.Members), process+" process", process+" processes")),
 			fmt.Sprintf("see the log of the %s processes for leases that are not renewed, and restart them", process))
 	case len(table.Members) == 1:
 		c.ok(Processes, check, fmt.Sprintf("one %s process holds all %d; a second one would take over from it", process, table.Shards))
@@ -76,7 +76,7 @@ func (c *chart) workers(fleet core.Fleet) {
 	text := fmt.Sprintf("%s alive, %d of %s in use", plural(live, "worker", "workers"), busy, plural(slots, "slot", "slots"))
 	switch {
 	case live == 0:
-		c.warn(Processes, "workers", "no worker is alive: nothing is executed", "start worker processes, two at best")
+		c.sign(redisconn.Warning, "workers", "no worker is alive: nothing is executed", "start worker processes, two at best")
 	case draining == live:
 		c.warn(Processes, "workers", text+", all of them draining", "start worker processes")
 	default:

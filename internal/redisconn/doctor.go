@@ -87,7 +87,7 @@ func examine(ctx context.Context, client redis.UniversalClient, member bool) []F
 
 // Unreachable is the Finding for a Redis that cannot be spoken to.
 func Unreachable(err error) Finding {
-	return Finding{Problem, "connection", fmt.Sprintf("redis does not answer: %v", err), "check URL, network, user and password"}
+	return Finding{Problem, "connection", fmt.Sprintf("redis does not answer: %v", err), "start redis, or check URL, network, user and password"}
 }
 
 // parseInfo reads the fields of INFO's answer.

@@ -88,6 +88,27 @@ func TestDoctorOfALimitedUser(t *testing.T) {
 	}
 }
 
+// A user without CONFIG is not told to set what may be set already.
+func TestDoctorDoesNotSeeAppendfsync(t *testing.T) {
+	server := testenv.DurableRedis(t)
+	admin := server.Client(t)
+	if err := admin.ACLSetUser(t.Context(), "api", "on", ">pw", "+@all", "-config", "~*").Err(); err != nil {
+		t.Fatal(err)
+	}
+	options := *admin.Options()
+	options.Username, options.Password = "api", "pw"
+	api := redis.NewClient(&options)
+	defer api.Close()
+	for _, f := range Doctor(t.Context(), api) {
+		if f.Severity != OK {
+			t.Errorf("%+v, want that all is well", f)
+		}
+		if f.Check == "persistence" && !strings.Contains(f.Text, "could not be read") {
+			t.Errorf("%+v, want that appendfsync could not be read", f)
+		}
+	}
+}
+
 func TestDoctorOfADeadServer(t *testing.T) {
 	server := testenv.Redis(t)
 	client := server.Client(t)
