@@ -24,7 +24,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	cfg, exit, err := config.Load[config.Worker](args, os.Environ(), os.Stdout)
+	cfg, exit, err := config.Load[config.Worker](args, os.Environ(), os.Stdout, process.CheckWorker)
 	if err != nil || exit {
 		return err
 	}

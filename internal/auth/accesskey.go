@@ -75,7 +75,7 @@ func (a *Authority) readSigner(ctx context.Context, keyID string) (signer, error
 func (a *Authority) openSecret(k core.AccessKey) (string, error) {
 	secret, err := a.opts.Secrets.Open(k.Secret)
 	if err != nil {
-		return "", core.Wrap(core.Unavailable, err, "the access key's secret is sealed and this process cannot open it; set secretKey to the key it was sealed with")
+		return "", core.Wrap(core.Unavailable, err, "the access key's secret is sealed and this process cannot open it; set api.secretKey to the key it was sealed with")
 	}
 	return secret, nil
 }

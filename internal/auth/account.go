@@ -15,7 +15,8 @@ import (
 // EnsureAdmin makes the admin account if no replica has made it before; it is
 // for start-up and needs no caller. Where password is empty a random one is
 // made and returned: show it once, it is not to be had again. An existing admin
-// account is left as it is, whatever its name and password.
+// account is left as it is, whatever its name and password. Invalid with Field
+// "password" for one that is too short, while there is no admin account.
 func (a *Authority) EnsureAdmin(ctx context.Context, name, password string) (generated string, created bool, err error) {
 	if err := checkName(name); err != nil {
 		return "", false, err
@@ -27,6 +28,9 @@ func (a *Authority) EnsureAdmin(ctx context.Context, name, password string) (gen
 	if password == "" {
 		generated = newPassword()
 		password = generated
+	}
+	if err := CheckPassword("password", password); err != nil {
+		return "", false, err
 	}
 	_, err = a.create(ctx, NewAccount{UUID: AdminUUID, Name: name, Password: DigestOf(password), Role: core.Admin})
 	if takenUUID(err) {

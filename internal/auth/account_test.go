@@ -38,6 +38,21 @@ func TestEnsureAdmin(t *testing.T) {
 	}
 }
 
+// A short password makes no first account, and is no matter where there is one: an
+// installation from before the rule starts as it did.
+func TestEnsureAdminWithAShortPassword(t *testing.T) {
+	w := newWorld(t)
+	_, created, err := w.a.EnsureAdmin(t.Context(), "admin", "sieben.")
+	wantKind(t, "seven characters", err, core.Invalid)
+	if created {
+		t.Error("the account was made")
+	}
+	_, _, err = w.a.EnsureAdmin(t.Context(), "admin", "üüüüüüüü")
+	must(t, "eight characters", err)
+	_, _, err = w.a.EnsureAdmin(t.Context(), "admin", "short")
+	must(t, "a later start", err)
+}
+
 func TestEnsureAdminByManyReplicasAtOnce(t *testing.T) {
 	w := newWorld(t)
 	var mu sync.Mutex

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
 
@@ -38,6 +39,19 @@ const digestSize = 2 * sha512.Size
 func DigestOf(password string) Digest {
 	sum := sha512.Sum512([]byte(password))
 	return Digest(hex.EncodeToString(sum[:]))
+}
+
+// MinPassword is how many characters a new password has at least.
+const MinPassword = 8
+
+// CheckPassword says, as an Invalid error on field, why a text cannot become a
+// password. It is for who still has the text: a Digest does not tell how long that was.
+// Passwords that were given before are not judged by it, and go on signing in.
+func CheckPassword(field, password string) error {
+	if utf8.RuneCountInString(password) < MinPassword {
+		return core.InvalidField(field, "%s must have at least %d characters", field, MinPassword)
+	}
+	return nil
 }
 
 // check says, as an Invalid error on field, why d cannot become a password.

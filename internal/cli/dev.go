@@ -34,7 +34,7 @@ type House struct {
 // called when all of it is ready; nil prints the addresses and the first steps.
 func Dev(ctx context.Context, args, environ []string, s Streams, started func(House)) error {
 	began := time.Now()
-	cfg, exit, err := config.Load[config.Dev](args, environ, s.Out)
+	cfg, exit, err := config.Load[config.Dev](args, environ, s.Out, process.CheckDev)
 	if err != nil || exit {
 		return err
 	}

@@ -82,8 +82,9 @@ func command[T Process]() (name string, defaults map[string]string) {
 // program's name), its environment (as os.Environ) and the file they name. exit
 // tells that the caller has only asked for text, which is on stdout now, by
 // --help or --print-config. The error lists everything that is wrong, one
-// problem a line, and holds no secret.
-func Load[T Process](args, environ []string, stdout io.Writer) (cfg T, exit bool, err error) {
+// problem a line, and holds no secret. also are checks of settings whose form is not
+// known here.
+func Load[T Process](args, environ []string, stdout io.Writer, also ...func(T) error) (cfg T, exit bool, err error) {
 	name, defaults := command[T]()
 	own := fieldsOf(reflect.ValueOf(&cfg).Elem())
 	var all Dev // has every setting: the schema of what may be named
@@ -102,7 +103,11 @@ func Load[T Process](args, environ []string, stdout io.Writer) (cfg T, exit bool
 	for _, f := range own {
 		f.value.Set(r.fields[f.path].value)
 	}
-	if err := errors.Join(check(&cfg, r.sources)...); err != nil {
+	wrong := check(&cfg, r.sources)
+	for _, c := range also {
+		wrong = append(wrong, c(cfg))
+	}
+	if err := errors.Join(wrong...); err != nil {
 		return cfg, false, err
 	}
 	if line.print {

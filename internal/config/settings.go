@@ -47,7 +47,7 @@ type Log struct {
 
 // Metrics says where Prometheus may read.
 type Metrics struct {
-	Listen string `yaml:"listen" help:"address of /metrics, such as 127.0.0.1:9464; empty means none"`
+	Listen string `yaml:"listen" help:"address of /metrics, /healthz and /readyz, such as 127.0.0.1:9464; empty means none"`
 }
 
 // APISettings are the settings of the api process.
@@ -77,7 +77,7 @@ type ZStack struct {
 // Admin is the account made at the first start.
 type Admin struct {
 	Name     string `yaml:"name" default:"admin" help:"name of the first account"`
-	Password string `yaml:"password" secret:"true" help:"its password; empty means that the first start makes one and logs it once"`
+	Password string `yaml:"password" secret:"true" help:"its password, 8 characters or more; empty means that the first start makes one and logs it once"`
 }
 
 // Retention says how long what is over is kept.

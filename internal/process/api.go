@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -72,7 +73,7 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("make the first account: %w", err)
+		return fmt.Errorf("make the first account: %w", adminSetting(err))
 	}
 	if created && password != "" && o.Started == nil {
 		// The only place that ever shows it.
@@ -111,14 +112,23 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	return err
 }
 
+// adminSetting names the key of what is wrong with the first account.
+func adminSetting(err error) error {
+	var e *core.Error
+	if !errors.As(err, &e) || e.Kind != core.Invalid || e.Field == "" {
+		return err
+	}
+	return core.InvalidField("api.admin."+e.Field, "api.admin.%s: %s", e.Field, e.Text)
+}
+
 func (b *base) http(cfg config.API, eng *engine.Engine, accounts *auth.Authority) (*server.Server, *zstack.API, error) {
 	zone, err := zoneOf(cfg.ZStack.TimeZone)
 	if err != nil {
 		return nil, nil, err
 	}
-	hooks, err := safehttp.ParsePolicyOf(zstack.HookSetting, cfg.ZStack.WebHookAllow)
+	hooks, err := hookPolicy(cfg.APISettings)
 	if err != nil {
-		return nil, nil, core.InvalidField(zstack.HookSetting, "%s: %v", zstack.HookSetting, err)
+		return nil, nil, err
 	}
 	zs := zstack.New(eng, accounts, zstack.Options{
 		Zone: zone, AlwaysAsync: cfg.ZStack.AlwaysAsync, ReceiptLife: cfg.Retention.Receipts, Hooks: safehttp.New(hooks), Log: b.log,
@@ -127,7 +137,7 @@ func (b *base) http(cfg config.API, eng *engine.Engine, accounts *auth.Authority
 		Native:  native.New(eng, accounts, native.Options{MaxBody: int64(cfg.BodyLimit), Log: b.log}),
 		ZStack:  zs,
 		Console: console.New(console.Options{Accounts: accounts, Verbs: eng, Redis: shared{b.rdb}, ViewersMonitor: cfg.ViewersMonitor, Log: b.log}),
-		Ready:   b.ready, Metrics: requestMetrics{b}, Log: b.log, BodyLimit: int64(cfg.BodyLimit),
+		Health:  b.health, Metrics: requestMetrics{b}, Log: b.log, BodyLimit: int64(cfg.BodyLimit),
 		TrustedProxies: cfg.TrustedProxies,
 	})
 	return s, zs, err
@@ -144,15 +154,6 @@ func zoneOf(name string) (*time.Location, error) {
 		return nil, core.InvalidField("api.zstack.timezone", "api.zstack.timezone: %v", err)
 	}
 	return zone, nil
-}
-
-// ready says what the process depends on can be used.
-func (b *base) ready(ctx context.Context) map[string]error {
-	var away error
-	if !b.bus.Connected() {
-		away = fmt.Errorf("not connected")
-	}
-	return map[string]error{"redis": b.store.Ping(ctx), "nats": server.Degraded(away)}
 }
 
 // shared lends asynqmon the process's Redis client.

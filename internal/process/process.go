@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"github.com/takt-dev/takt/internal/id"
 	"github.com/takt-dev/takt/internal/queue"
 	"github.com/takt-dev/takt/internal/redisconn"
+	"github.com/takt-dev/takt/internal/server"
 	"github.com/takt-dev/takt/internal/store"
 	"github.com/takt-dev/takt/internal/telemetry"
 )
@@ -40,6 +42,7 @@ type base struct {
 	bus      *events.Bus
 	registry *prometheus.Registry
 	metrics  *telemetry.Metrics
+	health   *server.Health
 	closers  []func() error
 }
 
@@ -48,6 +51,7 @@ type base struct {
 func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger, o store.Options, up func(bool)) (*base, error) {
 	b := &base{name: name, cfg: cfg, log: log.With("process", name), registry: telemetry.NewRegistry()}
 	b.metrics = telemetry.NewMetrics(b.registry)
+	b.health = server.NewHealth(b.ready, b.log)
 	redisconn.LogTo(b.log)
 	_ = heapFloorMemory() // lives as long as the process
 	var err error
@@ -188,12 +192,28 @@ func (b *base) awaitStore(ctx context.Context, o store.Options) (s *store.Store,
 	}
 }
 
-// serveMetrics serves /metrics on its own listener until ctx ends.
+// ready says which of the things that the process depends on can be used. Without NATS
+// an api and a worker go on; a trigger process publishes nothing.
+func (b *base) ready(ctx context.Context) map[string]error {
+	var away error
+	if !b.bus.Connected() {
+		away = errors.New("not connected")
+	}
+	if b.name != "trigger" {
+		away = server.Degraded(away)
+	}
+	return map[string]error{"redis": b.store.Ping(ctx), "nats": away}
+}
+
+// serveMetrics serves /metrics, /healthz and /readyz on a listener of their own until
+// ctx ends.
 func (b *base) serveMetrics(ctx context.Context) error {
 	if b.cfg.Metrics.Listen == "" {
 		return nil
 	}
-	srv, err := telemetry.Listen(b.cfg.Metrics.Listen, b.registry)
+	srv, err := telemetry.Listen(b.cfg.Metrics.Listen, b.registry, map[string]http.HandlerFunc{
+		"GET /healthz": b.health.Live, "GET /readyz": b.health.Ready,
+	})
 	if err != nil {
 		return fmt.Errorf("%w%s", err, portAdvice(err, "metrics.listen", "--metrics-listen"))
 	}

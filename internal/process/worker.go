@@ -153,18 +153,12 @@ func pendingKeys(queues map[string]int) []string {
 // executors makes the built-in types as the configuration allows, and adds the
 // process's own.
 func executors(cfg config.WorkerSettings, own []executor.Type) ([]executor.Type, func(), error) {
-	policy, err := safehttp.ParsePolicy(cfg.HTTP.Allow)
+	policy, err := requestPolicy(cfg)
 	if err != nil {
-		return nil, nil, core.InvalidField("worker.http.allow", "worker.http.allow: %v", err)
+		return nil, nil, err
 	}
 	client := safehttp.New(policy)
-	rules := make([]shell.Rule, len(cfg.Shell.Allow))
-	for i, c := range cfg.Shell.Allow {
-		rules[i] = shell.Rule{Path: c.Path, Args: c.Args}
-	}
-	commands, err := shell.New(shell.Policy{
-		Rules: rules, Roots: cfg.Shell.Roots, Env: cfg.Shell.Env, PassEnv: cfg.Shell.PassEnv, Grace: cfg.Shell.Grace,
-	})
+	commands, err := shell.New(commandPolicy(cfg))
 	if err != nil {
 		return nil, nil, err
 	}

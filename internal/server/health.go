@@ -2,13 +2,12 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/gin-gonic/gin"
 )
 
 // readyTimeout bounds the answer of /readyz: probes give up after a few seconds
@@ -48,22 +47,35 @@ func conditionOf(err error) condition {
 	return conditionAway
 }
 
-func healthz(c *gin.Context) {
-	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, gin.H{"status": conditionOK})
+// A Health answers the probes of a process, on as many listeners as it has.
+type Health struct {
+	look  func(context.Context) map[string]error
+	noted readiness
 }
 
-// readyz answers 503 when something is away that the process cannot work
-// without. It tells anybody who asks what is away and not why: the errors name
+// NewHealth makes a Health. ready tells of each thing the process depends on whether
+// it can be used (nil) or not; Degraded marks what it can do without. A nil ready is
+// always ready. log takes a line for each change that a probe finds.
+func NewHealth(ready func(context.Context) map[string]error, log *slog.Logger) *Health {
+	return &Health{look: ready, noted: readiness{log: log}}
+}
+
+// Live answers /healthz: the process answers.
+func (h *Health) Live(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, map[string]condition{"status": conditionOK})
+}
+
+// Ready answers /readyz, with 503 when something is away that the process cannot
+// work without. It tells anybody who asks what is away and not why: the errors name
 // addresses. They are in the log.
-func (s *Server) readyz(c *gin.Context) {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
+func (h *Health) Ready(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	var found map[string]error
-	if s.deps.Ready != nil {
-		found = s.deps.Ready(ctx)
+	if h.look != nil {
+		found = h.look(ctx)
 	}
-	s.ready.note(ctx, found)
+	h.noted.note(ctx, found)
 
 	whole, parts := conditionOK, make(map[string]condition, len(found))
 	for name, err := range found {
@@ -76,8 +88,18 @@ func (s *Server) readyz(c *gin.Context) {
 	if whole == conditionAway {
 		status = http.StatusServiceUnavailable
 	}
-	c.Header("Cache-Control", "no-store")
-	c.JSON(status, gin.H{"status": whole, "dependencies": parts})
+	answer(w, status, map[string]any{"status": whole, "dependencies": parts})
+}
+
+func answer(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		status = http.StatusInternalServerError // names and conditions can be encoded
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // a probe that has gone needs no answer
 }
 
 // readiness remembers what was away at the last look, to log changes only.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -13,6 +14,10 @@ import (
 
 	"github.com/takt-dev/takt/internal/server"
 )
+
+func healthOf(ready func(context.Context) map[string]error) *server.Health {
+	return server.NewHealth(ready, slog.New(slog.DiscardHandler))
+}
 
 func TestReady(t *testing.T) {
 	away := errors.New("dial tcp 10.1.2.3:6379: connection refused")
@@ -35,7 +40,7 @@ func TestReady(t *testing.T) {
 			`{"dependencies":{"nats":"degraded"},"status":"degraded"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := newServer(t, server.Deps{Ready: func(context.Context) map[string]error { return tt.found }}).Handler()
+			h := newServer(t, server.Deps{Health: healthOf(func(context.Context) map[string]error { return tt.found })}).Handler()
 			// Maps have no order: the answer must be the same each time.
 			for range 20 {
 				w := do(h, "GET", "/readyz")
@@ -49,11 +54,11 @@ func TestReady(t *testing.T) {
 
 func TestReadyHasADeadline(t *testing.T) {
 	var left time.Duration
-	h := newServer(t, server.Deps{Ready: func(ctx context.Context) map[string]error {
+	h := newServer(t, server.Deps{Health: healthOf(func(ctx context.Context) map[string]error {
 		deadline, _ := ctx.Deadline()
 		left = time.Until(deadline)
 		return nil
-	}}).Handler()
+	})}).Handler()
 	do(h, "GET", "/readyz")
 	if left <= 0 || left > 2*time.Second {
 		t.Errorf("the look at dependencies may take %v, want at most 2 s", left)
@@ -63,9 +68,9 @@ func TestReadyHasADeadline(t *testing.T) {
 func TestChangesOfReadinessAreLogged(t *testing.T) {
 	var log journal
 	var err error
-	h := newServer(t, server.Deps{Log: log.logger(), Ready: func(context.Context) map[string]error {
+	h := newServer(t, server.Deps{Log: log.logger(), Health: server.NewHealth(func(context.Context) map[string]error {
 		return map[string]error{"redis": err}
-	}}).Handler()
+	}, log.logger())}).Handler()
 	counts := func() []int {
 		text := log.text()
 		log.lines(t, "")

@@ -12,7 +12,7 @@
 //	everything else plain text, or what the console makes of it
 //
 // /healthz says that the process lives, /readyz that it can work. Metrics have a
-// listener of their own and are not served here.
+// listener of their own, which every process may have, with the same two beside them.
 package server
 
 import (
@@ -55,9 +55,8 @@ type Deps struct {
 	ZStack  Mounter // at /zstack/v1 and, once more, at /v1
 	Console Mounter // at /
 
-	// Ready tells of each thing the process depends on whether it can be used
-	// (nil) or not; Degraded marks what it can do without. nil = always ready.
-	Ready func(context.Context) map[string]error
+	// Health answers /healthz and /readyz; nil = always ready.
+	Health *Health
 	// Metrics may be nil.
 	Metrics Metrics
 	// Log takes a line for each request; nil = slog.Default().
@@ -76,6 +75,9 @@ func (d Deps) withDefaults() Deps {
 	if d.Log == nil {
 		d.Log = slog.Default()
 	}
+	if d.Health == nil {
+		d.Health = NewHealth(nil, d.Log)
+	}
 	if d.BodyLimit == 0 {
 		d.BodyLimit = 1 << 20
 	}
@@ -91,7 +93,6 @@ type Server struct {
 	log     *slog.Logger
 	doors   []door
 	handler http.Handler
-	ready   readiness
 
 	stopping context.Context // done when event streams have to end
 	stop     context.CancelFunc
@@ -102,7 +103,6 @@ type Server struct {
 func New(deps Deps) (*Server, error) {
 	deps = deps.withDefaults()
 	s := &Server{deps: deps, log: deps.Log, doors: doors(deps)}
-	s.ready.log = deps.Log
 	s.stopping, s.stop = context.WithCancel(context.Background())
 	router, err := s.router()
 	if err != nil {

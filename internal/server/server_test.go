@@ -361,9 +361,9 @@ func TestClientAddress(t *testing.T) {
 }
 
 func TestHealthy(t *testing.T) {
-	w := do(newServer(t, server.Deps{Ready: func(context.Context) map[string]error {
+	w := do(newServer(t, server.Deps{Health: healthOf(func(context.Context) map[string]error {
 		return map[string]error{"redis": io.EOF}
-	}}).Handler(), "GET", "/healthz")
+	})}).Handler(), "GET", "/healthz")
 	if w.Code != http.StatusOK || w.Body.String() != `{"status":"ok"}` {
 		t.Errorf("got %d %s, want 200 whatever is away", w.Code, w.Body)
 	}

@@ -17,7 +17,7 @@ func Handler(registry *prometheus.Registry) http.Handler {
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry})
 }
 
-// A Server serves /metrics on a listener of its own, apart from the APIs, as
+// A Server serves /metrics, and what is given beside it, on a listener of its own, apart from the APIs, as
 // whoever may read numbers need not reach those.
 type Server struct {
 	listener net.Listener
@@ -25,14 +25,18 @@ type Server struct {
 }
 
 // Listen takes address, such as 127.0.0.1:9464 (port 0: a free one), for a
-// Server that Run starts. An address that is taken is an error here already.
-func Listen(address string, registry *prometheus.Registry) (*Server, error) {
+// Server that Run starts. beside are further routes by pattern, as http.ServeMux
+// reads it. An address that is taken is an error here already.
+func Listen(address string, registry *prometheus.Registry, beside map[string]http.HandlerFunc) (*Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for metrics: %w", err)
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", Handler(registry))
+	for pattern, handler := range beside {
+		mux.Handle(pattern, handler)
+	}
 	return &Server{
 		listener: listener,
 		http:     http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second},

@@ -106,7 +106,9 @@ func TestEveryMetricIsRegistered(t *testing.T) {
 // scrape runs a Server for one request.
 func scrape(t *testing.T, registry *prometheus.Registry) string {
 	t.Helper()
-	server, err := telemetry.Listen("127.0.0.1:0", registry)
+	server, err := telemetry.Listen("127.0.0.1:0", registry, map[string]http.HandlerFunc{
+		"GET /beside": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,6 +125,14 @@ func scrape(t *testing.T, registry *prometheus.Registry) string {
 	if err != nil || answer.StatusCode != http.StatusOK {
 		t.Fatalf("GET /metrics = %s, %v", answer.Status, err)
 	}
+	beside, err := http.Get("http://" + server.Addr() + "/beside")
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside.Body.Close()
+	if beside.StatusCode != http.StatusAccepted {
+		t.Errorf("GET /beside = %s, want 202", beside.Status)
+	}
 	other, err := http.Get("http://" + server.Addr() + "/")
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +142,7 @@ func scrape(t *testing.T, registry *prometheus.Registry) string {
 		t.Errorf("GET / = %s, want 404", other.Status)
 	}
 
-	if _, err := telemetry.Listen(server.Addr(), registry); err == nil || !strings.Contains(err.Error(), "listen for metrics") {
+	if _, err := telemetry.Listen(server.Addr(), registry, nil); err == nil || !strings.Contains(err.Error(), "listen for metrics") {
 		t.Errorf("Listen on a taken address: %v, want an error", err)
 	}
 	cancel()

@@ -58,7 +58,7 @@ func Main(types ...executor.Type) {
 // Run returns when ctx ends. args are the flags of the worker command; --help and
 // --print-config print and return.
 func Run(ctx context.Context, args []string, types ...executor.Type) error {
-	cfg, exit, err := config.Load[config.Worker](args, os.Environ(), os.Stdout)
+	cfg, exit, err := config.Load[config.Worker](args, os.Environ(), os.Stdout, process.CheckWorker)
 	if err != nil || exit {
 		return err
 	}

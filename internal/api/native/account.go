@@ -62,6 +62,9 @@ func (a *API) createAccount(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := auth.CheckPassword("password", in.Password); err != nil {
+		return err
+	}
 	account, err := a.auth.CreateAccount(c.Request.Context(), auth.NewAccount{
 		UUID: uuid, Name: in.Name, Password: auth.DigestOf(in.Password), Role: in.Role, Owner: owner,
 	})
@@ -87,6 +90,9 @@ func (a *API) patchAccount(c *gin.Context) error {
 	ctx := c.Request.Context()
 	switch {
 	case in.Password != nil:
+		if err := auth.CheckPassword("password", *in.Password); err != nil {
+			return err
+		}
 		err = passwordError(a.auth.ChangePassword(ctx, uuid, auth.DigestOf(in.CurrentPassword), auth.DigestOf(*in.Password)))
 	case *in.Disabled:
 		err = a.auth.Disable(ctx, uuid)

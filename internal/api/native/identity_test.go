@@ -114,8 +114,13 @@ func TestAccounts(t *testing.T) {
 		t.Errorf("new account is %+v", ada)
 	}
 	e.as(adaToken).get("/accounts").want(403)
-	e.as(adaToken).post("/accounts", native.NewAccount{Name: "eve", Password: "x", Role: core.Admin}).want(403)
-	e.admin().post("/accounts", native.NewAccount{Name: "ADA", Password: "x", Role: core.Viewer}).want(409)
+	e.as(adaToken).post("/accounts", native.NewAccount{Name: "eve", Password: "pw of eve", Role: core.Admin}).want(403)
+	e.admin().post("/accounts", native.NewAccount{Name: "ADA", Password: "pw of ADA", Role: core.Viewer}).want(409)
+
+	short := e.admin().post("/accounts", native.NewAccount{Name: "bob", Password: "seven.7", Role: core.Viewer}).want(400).problem()
+	if short.Field != "password" || !strings.Contains(short.Detail, "at least 8 characters") {
+		t.Errorf("a short password: problem %+v, want field password and how long it must be", short)
+	}
 
 	var got native.Account
 	e.as(adaToken).get("/accounts/" + ada.UUID).want(200).read(&got)
@@ -128,13 +133,16 @@ func TestAccounts(t *testing.T) {
 		t.Errorf("accounts are %+v", list.Items)
 	}
 
-	p := e.as(adaToken).patch("/accounts/"+ada.UUID, `{"password":"new","currentPassword":"wrong"}`).want(400).problem()
+	p := e.as(adaToken).patch("/accounts/"+ada.UUID, `{"password":"brand new","currentPassword":"wrong"}`).want(400).problem()
 	if p.Field != "currentPassword" {
 		t.Errorf("problem %+v, want field currentPassword", p)
 	}
-	e.as(adaToken).patch("/accounts/"+ada.UUID, `{"password":"new","currentPassword":"pw of ada"}`).want(200)
+	if p = e.as(adaToken).patch("/accounts/"+ada.UUID, `{"password":"seven.7","currentPassword":"pw of ada"}`).want(400).problem(); p.Field != "password" {
+		t.Errorf("problem %+v, want field password", p)
+	}
+	e.as(adaToken).patch("/accounts/"+ada.UUID, `{"password":"brand new","currentPassword":"pw of ada"}`).want(200)
 	e.as(adaToken).get("/me").want(401)
-	adaToken = e.signIn("ada", "new")
+	adaToken = e.signIn("ada", "brand new")
 
 	e.admin().patch("/accounts/"+ada.UUID, `{"disabled":true}`).want(200).read(&got)
 	if !got.Disabled {
@@ -142,11 +150,11 @@ func TestAccounts(t *testing.T) {
 	}
 	e.as(adaToken).get("/me").want(401)
 	e.admin().patch("/accounts/"+ada.UUID, `{"disabled":false}`).want(200)
-	e.signIn("ada", "new")
+	e.signIn("ada", "brand new")
 
 	e.admin().patch("/accounts/"+ada.UUID, `{"disabled":true,"password":"x"}`).want(400)
 	e.admin().patch("/accounts/"+ada.UUID, `{}`).want(400)
-	e.signIn("ada", "new") // neither half of the refused patch was done
+	e.signIn("ada", "brand new") // neither half of the refused patch was done
 }
 
 func TestTokens(t *testing.T) {
@@ -199,8 +207,8 @@ func TestViewersChangeNothing(t *testing.T) {
 	g := e.group("g", e.job("j"))
 	var admin native.Me
 	e.admin().get("/me").want(200).read(&admin)
-	e.admin().post("/accounts", native.NewAccount{Name: "eye", Password: "x", Role: core.Viewer, Owner: admin.Account}).want(201)
-	eye := e.as(e.signIn("eye", "x"))
+	e.admin().post("/accounts", native.NewAccount{Name: "eye", Password: "pw of eye", Role: core.Viewer, Owner: admin.Account}).want(201)
+	eye := e.as(e.signIn("eye", "pw of eye"))
 	eye.get("/groups/" + g.UUID).want(200)
 	eye.post("/triggers", yearly("t")).want(403)
 	eye.post("/groups/"+g.UUID+"/runs", nil).want(403)
