@@ -120,6 +120,27 @@ func TestWorkerKnowsWhatItExecutesAndReaches(t *testing.T) {
 	}
 }
 
+// The code 0 is shown only where somebody gave it.
+func TestAttemptExited(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name string
+		a    core.Attempt
+		want bool
+	}{
+		{"succeeded", core.Attempt{State: core.AttemptSucceeded}, true},
+		{"failed with a code", core.Attempt{State: core.AttemptFailed, ExitCode: 3}, true},
+		{"an unwanted 0", core.Attempt{State: core.AttemptFailed, Output: `{"exitCode":0}`}, true},
+		{"refused before it ran", core.Attempt{State: core.AttemptFailed, Error: "not allowed"}, false},
+		{"lost", core.Attempt{State: core.AttemptLost}, false},
+		{"under way", core.Attempt{State: core.AttemptRunning}, false},
+	} {
+		if code, ok := row.a.Exited(); ok != row.want || code != row.a.ExitCode {
+			t.Errorf("%s: got %d, %v; want %d, %v", row.name, code, ok, row.a.ExitCode, row.want)
+		}
+	}
+}
+
 func TestEffectsAddUp(t *testing.T) {
 	t.Parallel()
 	e := core.Effects{Expand: []string{"a"}}

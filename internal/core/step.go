@@ -95,6 +95,13 @@ type Attempt struct {
 	Output   string
 }
 
+// Exited gives the exit code or status that the attempt's executor gave. ok is false
+// where it gave none: no process ran, no answer came, or it is still under way. A
+// failure that an executor can tell by the code 0 has an output beside it.
+func (a Attempt) Exited() (code int, ok bool) {
+	return a.ExitCode, a.ExitCode != 0 || a.Output != "" || a.State == AttemptSucceeded
+}
+
 // A LogPiece is a piece of an attempt's live log.
 type LogPiece struct {
 	Position string // to read on after it

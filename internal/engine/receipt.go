@@ -49,7 +49,7 @@ func (e *Engine) openReceipt(r core.Receipt) (core.Receipt, error) {
 		}
 		plain, err := e.box.Open(string(*part))
 		if err != nil {
-			return r, core.Wrap(core.Unavailable, err, "receipt %s is sealed and this process cannot open it; set secretKey to the key it was sealed with", r.ID)
+			return r, core.Wrap(core.Unavailable, err, "receipt %s is sealed and this process cannot open it; set api.secretKey to the key it was sealed with", r.ID)
 		}
 		*part = []byte(plain)
 	}

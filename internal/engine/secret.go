@@ -44,7 +44,7 @@ func (e *Engine) opened(parameters map[string]string) (map[string]string, error)
 		}
 		plain, err := e.box.Open(v)
 		if err != nil {
-			return nil, core.Wrap(core.Unavailable, err, "parameter %q is sealed and this process cannot open it; set secretKey to the key it was sealed with", name)
+			return nil, core.Wrap(core.Unavailable, err, "parameter %q is sealed and this process cannot open it; set worker.secretKey and api.secretKey to the key it was sealed with", name)
 		}
 		if out == nil {
 			out = maps.Clone(parameters)

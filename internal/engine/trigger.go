@@ -20,10 +20,9 @@ func (e *Engine) CreateTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	return once(ctx, "trigger", func() (core.Trigger, error) { return e.createTrigger(ctx, t) }, func() (core.Trigger, error) { return e.visibleTrigger(ctx, t.UUID, true) })
 }
 
-// errNeverFires refuses a schedule whose slots, if it has any, are all in the past.
-func errNeverFires() error {
-	return core.InvalidField("schedule", "the schedule never fires from now on; give a later end or start, or an expression whose day comes")
-}
+// ErrNeverFires refuses a schedule whose slots, if it has any, are all in the past. A
+// dialect that has words of its own for it knows it by this.
+var ErrNeverFires error = core.InvalidField("schedule", "the schedule never fires from now on; give a later end or start, or an expression whose day comes")
 
 func (e *Engine) createTrigger(ctx context.Context, t core.Trigger) (core.Trigger, error) {
 	t.Revision, t.Born, t.Targets, t.Deleted, t.Next = 1, 0, nil, time.Time{}, time.Time{}
@@ -35,7 +34,7 @@ func (e *Engine) createTrigger(ctx context.Context, t core.Trigger) (core.Trigge
 	// A schedule without a start begins with the millisecond it is made in.
 	next, ok := s.Next(t.Created.Truncate(time.Millisecond).Add(-1))
 	if !ok {
-		return t, errNeverFires()
+		return t, ErrNeverFires
 	}
 	if t.Enabled && !t.Floating {
 		t.Next = next
@@ -168,7 +167,7 @@ func (e *Engine) reschedule(ctx context.Context, old, t core.Trigger, s *schedul
 	t.Next = time.Time{}
 	next, ok := s.Next(begin)
 	if !ok && t.Schedule != old.Schedule {
-		return t, errNeverFires()
+		return t, ErrNeverFires
 	}
 	if t.Enabled && !t.Floating {
 		t.Next = next

@@ -149,7 +149,8 @@ func (w *Worker) handBack(ctx context.Context, d core.Dispatch) error {
 func (w *Worker) attempt(d core.Dispatch, b core.Begun, free func()) error {
 	base, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	ctx, stop := context.WithTimeoutCause(base, b.Step.Timeout, executor.ErrTimedOut)
+	timedOut := fmt.Errorf("%w after %s", executor.ErrTimedOut, b.Step.Timeout) // which limit it was is what its reader asks next
+	ctx, stop := context.WithTimeoutCause(base, b.Step.Timeout, timedOut)
 	defer stop()
 	under := &attempt{cancel: cancel}
 	w.begin(d, under)

@@ -43,7 +43,7 @@ func TestOutcomes(t *testing.T) {
 			panic("out of cheese")
 		}},
 		{name: "canceled", ex: untilDone, want: core.AttemptCanceled, reason: "canceled", meanwhile: func(b *bench) { b.Stop(dispatch(0).ID()) }},
-		{name: "timed out", ex: untilDone, want: core.AttemptTimedOut, reason: "timed out", meanwhile: func(*bench) { pass(61 * time.Second) }},
+		{name: "timed out", ex: untilDone, want: core.AttemptTimedOut, reason: "timed out after 1m0s", meanwhile: func(*bench) { pass(61 * time.Second) }},
 		{name: "released", ex: untilDone, released: true, meanwhile: func(b *bench) { b.releaseAll(context.Background(), "test") }},
 		{name: "succeeded all the same", want: core.AttemptSucceeded, meanwhile: func(b *bench) { b.releaseAll(context.Background(), "test") },
 			ex: func(ctx context.Context, _ executor.Attempt) (executor.Result, error) {

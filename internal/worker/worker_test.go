@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -266,4 +269,24 @@ func TestHostName(t *testing.T) {
 			t.Errorf("HostName(%q) = %q, want %q", in, got, want)
 		}
 	}
+}
+
+// Heartbeats that fail each second are told of now and then, and that they go through
+// again.
+func TestOutageIsNotLoud(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var text bytes.Buffer
+		b := newBench(t, 1, working(time.Second))
+		b.log = slog.New(slog.NewTextHandler(&text, nil))
+		b.store.set(func(s *fakeStore) { s.away = true })
+		stop := b.run()
+		pass(40 * time.Second)
+		b.store.set(func(s *fakeStore) { s.away = false })
+		pass(5 * time.Second)
+		wantNil(t, stop())
+		failed, back := strings.Count(text.String(), "heartbeat not sent"), strings.Count(text.String(), "heartbeats go through again")
+		if failed != 2 || back != 1 {
+			t.Errorf("%d lines of failures and %d of the return, want 2 and 1:\n%s", failed, back, &text)
+		}
+	})
 }

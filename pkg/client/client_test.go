@@ -51,7 +51,7 @@ func serve(t *testing.T, between func(http.Handler) http.Handler) *server {
 	s.store = store.New(testenv.Redis(t).Client(t), store.Options{})
 	s.eng = engine.New(s.store, s, s, engine.Options{Types: specs, FleetAge: time.Nanosecond})
 	identity := auth.New(s.store, auth.Options{Cost: auth.Cost{Memory: 8, Time: 1, Threads: 1}})
-	if _, _, err := identity.EnsureAdmin(t.Context(), "admin", "pw"); err != nil {
+	if _, _, err := identity.EnsureAdmin(t.Context(), "admin", "a password"); err != nil {
 		t.Fatalf("make admin: %v", err)
 	}
 	api := native.New(s.eng, identity, native.Options{})
@@ -117,7 +117,7 @@ func signedIn(t *testing.T, s *server) *client.Client {
 	if err != nil {
 		t.Fatalf("make client: %v", err)
 	}
-	if err := c.SignIn(t.Context(), "admin", "pw"); err != nil {
+	if err := c.SignIn(t.Context(), "admin", "a password"); err != nil {
 		t.Fatalf("sign in: %v", err)
 	}
 	return c

@@ -98,7 +98,8 @@ type Type struct {
 	MaxOutput int
 }
 
-// Causes of an attempt's context, found by context.Cause.
+// Causes of an attempt's context: compare context.Cause by errors.Is, since it may say
+// more, as "timed out after 5s" does.
 var (
 	// ErrCanceled means that somebody cancelled the run or the step.
 	ErrCanceled = errors.New("canceled")

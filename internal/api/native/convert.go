@@ -147,8 +147,12 @@ func (m masker) step(s core.Step) Step {
 }
 
 func attemptOf(a core.Attempt) Attempt {
-	return Attempt{
+	out := Attempt{
 		Number: a.Number, State: a.State, Worker: a.Worker, Started: a.Started, Ended: a.Ended,
-		ExitCode: a.ExitCode, Error: a.Error, Output: a.Output,
+		Error: a.Error, Output: a.Output,
 	}
+	if code, ok := a.Exited(); ok {
+		out.ExitCode = &code
+	}
+	return out
 }

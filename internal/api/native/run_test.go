@@ -49,12 +49,12 @@ func TestRunHistory(t *testing.T) {
 			Index: 0, Job: flaky.UUID, Name: "flaky", Type: "echo", Parameters: map[string]string{"text": "hi", "password": "***"},
 			Timeout: native.Duration(time.Minute), Retry: native.Retry{Attempts: 2, Backoff: native.Duration(time.Second)},
 			State: core.StepWaiting, Reason: "attempt 1 failed: no voice", Queue: "default", Worker: worker, Failures: 1,
-			Attempts: []native.Attempt{{Number: 1, State: core.AttemptFailed, Worker: worker, ExitCode: 3, Error: "no voice"}},
+			Attempts: []native.Attempt{{Number: 1, State: core.AttemptFailed, Worker: worker, ExitCode: new(3), Error: "no voice"}},
 		},
 		{
 			Index: 1, Job: steady.UUID, Name: "steady", Type: "echo", Parameters: map[string]string{"text": "hi"},
 			Timeout: native.Duration(core.DefaultTimeout), State: core.StepSucceeded, Queue: "default", Worker: worker,
-			Attempts: []native.Attempt{{Number: 1, State: core.AttemptSucceeded, Worker: worker, Output: `{"said":"hi"}`}},
+			Attempts: []native.Attempt{{Number: 1, State: core.AttemptSucceeded, Worker: worker, ExitCode: new(0), Output: `{"said":"hi"}`}},
 		},
 	}
 	if diff := cmp.Diff(want, got.Steps, ignoreTimes); diff != "" {

@@ -322,7 +322,7 @@ type Attempt struct {
 	Worker   string            `json:"worker"`
 	Started  time.Time         `json:"started"`
 	Ended    time.Time         `json:"ended,omitzero"`
-	ExitCode int               `json:"exitCode"`
+	ExitCode *int              `json:"exitCode,omitempty"` // absent where the executor gave none
 	Error    string            `json:"error,omitempty"`
 	Output   string            `json:"output,omitempty"`
 }

@@ -18,6 +18,7 @@ type asked struct {
 	Path   map[string]string `json:"path,omitempty"`
 	Query  string            `json:"query,omitempty"` // of a DELETE
 	Fields map[string]any    `json:"fields,omitempty"`
+	Loose  bool              `json:"loose,omitempty"` // the body had fields, none inside params
 }
 
 // A request is a mutation whose shape is right.
@@ -53,7 +54,7 @@ func (a *API) read(c *gin.Context, e endpoint) (request, error) {
 	if r.timeout, err = timeoutOf(c, a.usualTimeout(k.name)); err != nil {
 		return r, err
 	}
-	r.asked = asked{Call: k.name, Path: map[string]string{}, Fields: fields}
+	r.asked = asked{Call: k.name, Path: map[string]string{}, Fields: fields, Loose: e.loose(body)}
 	for _, p := range c.Params {
 		r.asked.Path[p.Key] = p.Value
 	}
@@ -86,7 +87,7 @@ func (a *API) prepare(q asked, key string) (run operation, invalid *fault, err e
 	if !ok {
 		return nil, nil, fmt.Errorf("prepare request: no call %q", q.Call)
 	}
-	in := &input{call: k.name, job: key, path: func(name string) string { return q.Path[name] }, fields: q.Fields}
+	in := &input{call: k.name, job: key, path: func(name string) string { return q.Path[name] }, fields: q.Fields, loose: q.Loose}
 	if in.query, err = url.ParseQuery(q.Query); err != nil {
 		return nil, nil, badRequest("the query string cannot be read: %v", err)
 	}

@@ -77,6 +77,11 @@ func (e endpoint) pick(body map[string]any) (call, map[string]any, error) {
 	return call{}, nil, badRequest("the body doesn't contain action mapping to the URL")
 }
 
+// loose reports whether a body has its fields where those of a POST are not looked for.
+func (e endpoint) loose(body map[string]any) bool {
+	return e.method == http.MethodPost && body["params"] == nil && len(body) > 0
+}
+
 // checkTags refuses tags that are no lists of texts. ZStack documents them beside
 // the fields of a call, the Java SDK sends them among these. They are not kept:
 // Takt has no tags.

@@ -73,6 +73,22 @@ func TestCreateRefused(t *testing.T) {
 	}
 }
 
+// Fields at the top of a body are not looked at; the first that is missed says so,
+// behind the vendor's words.
+func TestFieldsOutsideParams(t *testing.T) {
+	r := newReplica(t, setting{})
+	const missing = "field[name] of message[APICreateSchedulerJobGroupMsg] is mandatory, can not be null or empty"
+	const hint = `; the fields of this call belong inside "params" of the body`
+	r.do("POST", "/scheduler/jobgroups", `{"name":"g","type":"startVm"}`).fails(503, "SYS.1007", missing+hint)
+	for _, body := range []string{``, `{}`, `{"params":{}}`, `{"params":{"type":"startVm"},"systemTags":[]}`} {
+		got := r.do("POST", "/scheduler/jobgroups", body)
+		got.fails(503, "SYS.1007", missing)
+		if strings.Contains(got.raw, "belong inside") {
+			t.Errorf("%s: got %s, want no hint", body, got.raw)
+		}
+	}
+}
+
 func TestGroupMembers(t *testing.T) {
 	r := newReplica(t, setting{})
 	a, b, c := r.job("a", id.New()), r.job("b", id.New()), r.job("c", id.New())

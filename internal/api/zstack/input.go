@@ -18,6 +18,7 @@ type input struct {
 	path   func(string) string
 	query  url.Values     // of a DELETE; wins over the body
 	fields map[string]any // of the body
+	loose  bool           // the body has its fields outside of params
 
 	mismatch *fault
 	invalid  *fault
@@ -119,7 +120,11 @@ func (in *input) choice(name string, valid ...string) string {
 }
 
 func (in *input) mandatory(name string) {
-	in.fail(badArgument("field[%s] of message[API%sMsg] is mandatory, can not be null or empty", name, in.call))
+	hint := "" // after the vendor's words, which clients may look for
+	if in.loose {
+		hint = `; the fields of this call belong inside "params" of the body`
+	}
+	in.fail(badArgument("field[%s] of message[API%sMsg] is mandatory, can not be null or empty%s", name, in.call, hint))
 }
 
 // number reads a whole number and whether it is given.

@@ -2,8 +2,10 @@ package zstack
 
 import (
 	"context"
+	"errors"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/engine"
 )
 
 // createTrigger serves CreateSchedulerTrigger.
@@ -24,7 +26,7 @@ func (a *API) createTrigger(in *input) operation {
 		t.Misfire.Policy = misfire[t.Schedule.Kind]
 		made, err := a.eng.CreateTrigger(ctx, t)
 		if err != nil {
-			return answer{}, err
+			return answer{}, outOfTime(err)
 		}
 		return one(triggerClass, a.triggerInventory(made)), nil
 	}
@@ -52,10 +54,18 @@ func (a *API) updateTrigger(in *input) operation {
 			return err
 		})
 		if err != nil {
-			return answer{}, named(err, trigger)
+			return answer{}, outOfTime(named(err, trigger))
 		}
 		return one(triggerClass, a.triggerInventory(t)), nil
 	}
+}
+
+// outOfTime puts the dialect's words before the engine's, where a schedule never fires.
+func outOfTime(err error) error {
+	if errors.Is(err, engine.ErrNeverFires) {
+		return badArgument("stopTime has been passed: %s", core.Text(err))
+	}
+	return err
 }
 
 // deleteTrigger serves DeleteSchedulerTrigger, which succeeds for what is gone.
