@@ -134,6 +134,7 @@ func TestServeLetsRequestsFinishAndEndsStreams(t *testing.T) {
 		if took := time.Since(began); took > time.Second {
 			t.Errorf("the stream ended after %v, want at once", took)
 		}
+		synctest.Wait() // the listener is closed while the last words are on their way
 		if _, err := s.dial(); err == nil {
 			t.Error("a connection was taken after the stop")
 		}
