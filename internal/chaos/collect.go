@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -100,6 +101,14 @@ func partitionLeftovers(ctx context.Context, rdb *redis.Client, root string) ([]
 	}
 	if len(live) > 0 {
 		out = append(out, fmt.Sprintf("%slive holds %v", root, live))
+	}
+	// A counter that has drifted would have admissions refused for ever.
+	waiting, err := rdb.Get(ctx, root+"waiting").Int64()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("read %swaiting: %w", root, err)
+	}
+	if waiting != 0 {
+		out = append(out, fmt.Sprintf("%swaiting is %d", root, waiting))
 	}
 	timers, err := rdb.ZRange(ctx, root+"timers", 0, -1).Result()
 	if err != nil {
