@@ -54,7 +54,7 @@ func (r *Roles) pass(ctx context.Context, w *watch) error {
 		}
 		w.heard(time.Now())
 	}
-	w.absent = v.absent
+	w.keep(v)
 	return nil
 }
 
@@ -131,25 +131,9 @@ func (r *Roles) repairEffect(ctx context.Context, n int, e []string, done func(c
 // that somebody reads, and those that a live worker has taken, are left alone;
 // any other is sent again under a new fence.
 func (r *Roles) repairSent(ctx context.Context, n int, v *view) error {
-	taken := takenBy(v.fleet)
-	var again []core.Under
-	for skip := 0; ; {
-		sent, next, err := r.store.SentBefore(ctx, n, v.fleet.Now.Add(-sentAge), skip)
-		if err != nil {
-			return err
-		}
-		lost, err := r.lostDispatches(ctx, sent, v, taken)
-		if err != nil {
-			return err
-		}
-		again = append(again, lost...)
-		if next == 0 {
-			break
-		}
-		skip = next
-	}
-	if len(again) == 0 {
-		return nil
+	again, err := r.lookAtSent(ctx, n, v)
+	if err != nil || len(again) == 0 {
+		return err
 	}
 	r.log.InfoContext(ctx, "dispatches sent again", "partition", n, "count", len(again), "first", again[0].Dispatch.ID())
 	if err := r.redispatch(ctx, core.MoveSent, again); err != nil {
@@ -162,6 +146,26 @@ func (r *Roles) repairSent(ctx context.Context, n int, v *view) error {
 	}
 	r.repaired("sent", len(again))
 	return nil
+}
+
+// lookAtSent gives the lost ones of the dispatches that a pass looks at.
+func (r *Roles) lookAtSent(ctx context.Context, n int, v *view) ([]core.Under, error) {
+	taken := takenBy(v.fleet)
+	var again []core.Under
+	var had []look
+	for from, more := 0, true; more; from, more = v.next(n, had) {
+		sent, next, err := r.store.SentBefore(ctx, n, v.fleet.Now.Add(-sentAge), from)
+		if err != nil {
+			return nil, err
+		}
+		lost, err := r.lostDispatches(ctx, sent, v, taken)
+		if err != nil {
+			return nil, err
+		}
+		again = append(again, lost...)
+		had = append(had, look{next, len(lost) > 0})
+	}
+	return again, nil
 }
 
 // takenBy gives the dispatches that live workers say they hold.

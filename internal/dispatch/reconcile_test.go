@@ -2,6 +2,8 @@ package dispatch
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -393,15 +395,8 @@ func TestReconcilerBacklog(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, store.Options{})
 	r.worker("a", "default")
-	var jobs []string
-	g, err := r.eng.CreateGroup(r.ctx, core.Group{Meta: core.Meta{Name: "g"}, Type: "noop", Enabled: true})
-	r.must(err)
-	for i := range 600 { // more than one page of the sent set
-		jobs = append(jobs, r.job(func(j *core.Job) { j.Name = fmt.Sprint("j", i) }).UUID)
-	}
-	_, err = r.eng.AddJobs(r.ctx, g.UUID, jobs)
-	r.must(err)
-	run, err := r.eng.RunGroup(r.ctx, g.UUID, "", core.Overlap{})
+	g := r.group(600) // more than one page of the sent set
+	run, err := r.eng.RunGroup(r.ctx, g, "", core.Overlap{})
 	r.must(err)
 	// All of the queue's content is lost.
 	keys, err := r.rdb.Keys(r.ctx, "asynq:*").Result()
@@ -422,6 +417,149 @@ func TestReconcilerBacklog(t *testing.T) {
 	for i, p := range places {
 		if p != queue.Pending || ds[i].Fence.Counter != 2 {
 			t.Fatalf("dispatch %d is %s with fence %s, want pending with fence 2", i, p, ds[i].Fence)
+		}
+	}
+}
+
+// group makes a group of so many jobs.
+func (r *rig) group(jobs int) string {
+	r.t.Helper()
+	g, err := r.eng.CreateGroup(r.ctx, core.Group{Meta: core.Meta{Name: "g"}, Type: "noop", Enabled: true})
+	r.must(err)
+	ids := make([]string, jobs)
+	for i := range ids {
+		ids[i] = r.job(func(j *core.Job) { j.Name = fmt.Sprint("j", i) }).UUID
+	}
+	_, err = r.eng.AddJobs(r.ctx, g.UUID, ids)
+	r.must(err)
+	return g.UUID
+}
+
+// A long backlog is looked at in parts, which together are all of it.
+func TestALongBacklogIsLookedAtInParts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{})
+	r.worker("a", "default")
+	g := r.group(400)
+	const runs = 8
+	var last core.Run
+	for range runs {
+		var err error
+		last, err = r.eng.RunGroup(r.ctx, g, "", core.Overlap{})
+		r.must(err)
+	}
+	r.age()
+	looked := func(w *watch) int {
+		before := r.hgets()
+		r.pass(w)
+		return r.hgets() - before
+	}
+	w := trusted()
+	if got := looked(w); got < 400*runs {
+		t.Errorf("the first pass looked at %d dispatches, want all %d", got, 400*runs)
+	}
+	looks := 0
+	for range runs {
+		got := looked(w)
+		if got > 2500 {
+			t.Errorf("a later pass looked at %d dispatches, want a part of the %d", got, 400*runs)
+		}
+		looks += got
+	}
+	if looks < 2*400*runs {
+		t.Errorf("%d passes looked at %d dispatches, want two rounds of %d", runs, looks, 400*runs)
+	}
+	// One that stands at the end is lost, and found in its turn.
+	d := core.Dispatch{Run: last.ID, Step: 399, Queue: "default"}
+	steps, err := r.store.Steps(r.ctx, last.ID)
+	r.must(err)
+	d.Fence = steps[399].Fence
+	r.must(r.queue.Remove(r.ctx, d))
+	for range runs {
+		r.pass(w)
+	}
+	if steps, err = r.store.Steps(r.ctx, last.ID); err != nil || steps[399].Fence.Counter != 2 {
+		t.Errorf("after a round the lost dispatch has the fence %s (%v), want it sent again", steps[399].Fence, err)
+	}
+	// What a lost worker had taken is found in the passes that follow.
+	d = core.Dispatch{Run: last.ID, Step: 398, Queue: "default", Fence: steps[398].Fence}
+	r.worker("b", "default")
+	r.pass(w)
+	r.state(d, "active")
+	r.beat("b", core.Heartbeat{Taken: []string{d.ID()}})
+	r.vanish("b")
+	for range missesMost + 1 {
+		r.beat("a", core.Heartbeat{})
+		r.pass(w)
+	}
+	if steps, err = r.store.Steps(r.ctx, last.ID); err != nil || steps[398].Fence.Counter != 2 {
+		t.Errorf("after the loss of its worker the dispatch has the fence %s (%v), want it sent again", steps[398].Fence, err)
+	}
+}
+
+// hgets is how many single fields Redis was asked for: one for each dispatch that is
+// looked at, as it is now.
+func (r *rig) hgets() int {
+	r.t.Helper()
+	text, err := r.rdb.Info(r.ctx, "commandstats").Result()
+	r.must(err)
+	_, rest, _ := strings.Cut(text, "cmdstat_hget:calls=")
+	calls, _, _ := strings.Cut(rest, ",")
+	n, err := strconv.Atoi(calls)
+	r.must(err)
+	return n
+}
+
+func TestNextLook(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		begun map[int]int
+		alarm bool
+		had   []look
+		from  int
+		more  bool
+		round int // where the next pass goes on
+	}{
+		{name: "all was in the first look", begun: map[int]int{1: 0}, had: []look{{next: 0}}},
+		{name: "a new partition", had: []look{{next: 10}}, from: 10, more: true},
+		{name: "a new partition, further on", had: []look{{next: 10}, {next: 20}}, from: 20, more: true},
+		{name: "the part that follows the front", begun: map[int]int{1: 0}, had: []look{{next: 10}}, from: 10, more: true},
+		{name: "the part that is its turn", begun: map[int]int{1: 50}, had: []look{{next: 10}}, from: 50, more: true},
+		{name: "after that part", begun: map[int]int{1: 50}, had: []look{{next: 10}, {next: 60}}, round: 60},
+		{name: "after the last part", begun: map[int]int{1: 50}, had: []look{{next: 10}, {next: 0}}},
+		{name: "something was lost in front", begun: map[int]int{1: 50}, had: []look{{next: 10, lost: true}}, from: 10, more: true},
+		{name: "something was lost in a part", begun: map[int]int{1: 50}, had: []look{{next: 10}, {next: 60, lost: true}}, from: 60, more: true},
+		{name: "a worker was lost", begun: map[int]int{1: 50}, alarm: true, had: []look{{next: 10}, {next: 20}}, from: 20, more: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			v := &view{alarmed: c.alarm, begun: c.begun, rounds: map[int]int{}}
+			from, more := v.next(1, c.had)
+			if from != c.from || more != c.more || v.rounds[1] != c.round {
+				t.Errorf("got %d, %v and the round at %d; want %d, %v and %d", from, more, v.rounds[1], c.from, c.more, c.round)
+			}
+		})
+	}
+}
+
+func TestLossOfAWorkerAlarms(t *testing.T) {
+	t.Parallel()
+	fleet := func(live bool) core.Fleet {
+		return core.Fleet{Workers: map[string]core.Worker{"a": {Live: true}, "b": {Live: live}}}
+	}
+	var w watch
+	at := time.Now()
+	for _, c := range []struct {
+		after time.Duration
+		live  bool
+		want  bool
+	}{
+		{0, true, false}, {time.Second, true, false}, {2 * time.Second, false, true}, {3 * time.Second, false, true}, {2*time.Second + alarm, false, false},
+		{20 * time.Second, true, false}, {21 * time.Second, false, true},
+	} {
+		w.heard(at.Add(c.after))
+		if got := w.view(fleet(c.live)).alarmed; got != c.want {
+			t.Errorf("after %s, b alive %v: alarmed is %v, want %v", c.after, c.live, got, c.want)
 		}
 	}
 }
