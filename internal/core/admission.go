@@ -19,7 +19,7 @@ type Admission struct {
 	Overlap  Overlap
 	Timeout  time.Duration // of the run; 0 = none
 	Routes   []Route       // of the first steps, at most Chunk
-	Remember time.Duration // how long the decision is kept under Run.Request
+	Remember time.Duration // how long the decision is kept under Run.Request; 0 = nobody asks again
 	Keep     time.Duration // how long the run is kept when it has ended; 0 = as all are
 	Random   string        // of the first fences, as id.Fence makes it; "" = chosen by who admits
 }

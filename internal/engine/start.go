@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -51,7 +52,7 @@ func (e *Engine) admit(ctx context.Context, r RunRequest, p plan) (core.Admitted
 	p.run.ID = e.store.NewRunID(r.Target.UUID, r.At, r.Request)
 	first := p.steps[:min(len(p.steps), core.Chunk)]
 	a, err := e.admitAlong(ctx, core.Admission{
-		Run: p.run, Plan: p.steps, Overlap: r.Overlap, Timeout: p.timeout, Routes: routes(f, first), Remember: rememberRequests, Keep: p.keep,
+		Run: p.run, Plan: p.steps, Overlap: r.Overlap, Timeout: p.timeout, Routes: routes(f, first), Remember: remember(r.Request), Keep: p.keep,
 	})
 	if err != nil {
 		return a, err
@@ -223,7 +224,18 @@ func (e *Engine) Expand(ctx context.Context, run string) (core.Effects, error) {
 // requestKey scopes a client's idempotency key; without one every request is new.
 func requestKey(c core.Caller, what, key string) string {
 	if key == "" {
-		return "new:" + id.New()
+		return newRequest + id.New()
 	}
 	return "key:" + c.Owner + ":" + what + ":" + key
+}
+
+// newRequest begins the request of who has no key to ask with again.
+const newRequest = "new:"
+
+// remember says how long the decision about a request is kept.
+func remember(request string) time.Duration {
+	if strings.HasPrefix(request, newRequest) {
+		return 0
+	}
+	return rememberRequests
 }

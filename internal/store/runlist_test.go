@@ -211,7 +211,7 @@ func TestRunsOfOnePartitionHaveDistinctStamps(t *testing.T) {
 	w := newWorld(t, store.Options{Partitions: 1})
 	// A clock that was set back must not let a run be older than the one before.
 	ahead := w.now().Add(time.Hour).UnixMilli()
-	w.ok(w.rdb.Set(t.Context(), "takt:{p:0}:last", ahead, 0).Err())
+	w.ok(w.rdb.ZAdd(t.Context(), "takt:{p:0}:runs", zAt(ahead, "one before")).Err())
 	for i := range 20 {
 		run, _ := w.start("run "+itoa(i), w.group("G"), 1, core.OverlapAllow)
 		if got := w.run(run).Created.UnixMilli(); got != ahead+1+int64(i) {

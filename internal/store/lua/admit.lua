@@ -4,7 +4,8 @@
 --   1 buffer_one, b buffer_all, o cancel_other, j skip_steps), 5 buffer limit,
 --   6 steps in all, 7 plan hash, 8 meta JSON, 9 random part of fences,
 --   10 trigger or '', 11 run timeout in ms or 0, 12 backlog limit,
---   13 ms to remember the decision, 14 retention of the ended run in ms,
+--   13 ms to remember the decision, 0 when nobody will ask again under this request,
+--   14 retention of the ended run in ms,
 --   15 number g of stretches of steps that go one way, then g times steps, queue, wait
 --   reason, then with policy j the job of each of these steps.
 -- Returns {word, run id, reason, {numbers of steps that were skipped}, {worker, dispatch
@@ -14,7 +15,8 @@
 --   returns the stored decision with the word prefixed by "again-", or, when that
 --   was forgotten, what the run itself tells.
 local reqkey = R .. ':req:' .. ARGV[1]
-local known = redis.call('GET', reqkey)
+local remember = ARGV[13] ~= '0'
+local known = remember and redis.call('GET', reqkey)
 if known then
   local word, run, reason = string.match(known, '^(%a+)|([^|]*)|(.*)$')
   return {'again-' .. word, run, reason, {}, {}, {}}
@@ -43,7 +45,7 @@ if policy ~= 'a' and policy ~= 'j' and redis.call('ZCARD', act) > 0 then
   end
 end
 if word == 'skipped' then
-  redis.call('SET', reqkey, word .. '||' .. reason, 'PX', ARGV[13])
+  if remember then redis.call('SET', reqkey, word .. '||' .. reason, 'PX', ARGV[13]) end
   return {word, '', reason, {}, {}, {}}
 end
 
@@ -57,9 +59,9 @@ if redis.call('HINCRBY', plan, 'refs', 1) == 1 then
   end
 end
 
-local stamp = math.max(NOW, (tonumber(redis.call('GET', R .. ':last')) or 0) + 1)
-redis.call('SET', R .. ':last', whole(stamp))
-redis.call('SET', reqkey, word .. '|' .. run .. '|' .. reason, 'PX', ARGV[13])
+local newest = redis.call('ZRANGE', R .. ':runs', -1, -1, 'WITHSCORES')[2]
+local stamp = math.max(NOW, (tonumber(newest) or 0) + 1)
+if remember then redis.call('SET', reqkey, word .. '|' .. run .. '|' .. reason, 'PX', ARGV[13]) end
 local at = whole(stamp)
 local fields = {'m', ARGV[8], 'st', 'p', 'cr', at, 'n', ARGV[6],
   'pl', ARGV[7], 'tg', target, 'pol', policy, 'ret', ARGV[14]}
