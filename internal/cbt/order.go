@@ -217,6 +217,7 @@ type Estimate struct {
 	Running bool             `json:"running"` // the machine's process answers
 	InUse   bool             `json:"inUse"`
 	Session bool             `json:"session"`          // the session lives
+	Gone    string           `json:"gone,omitempty"`   // why it does not, if asked by Check and not for Broken
 	Broken  string           `json:"broken,omitempty"` // why the chain cannot be continued
 	Volumes []VolumeEstimate `json:"volumes"`
 }

@@ -78,8 +78,11 @@ func judged(p core.PlannedStep, o core.Outcome, permanent bool) (core.Outcome, b
 	var found cbt.Estimate
 	if err := json.Unmarshal(detail, &found); err == nil && !found.Session {
 		o.State, o.ExitCode, o.Reason = core.AttemptFailed, core.CBTGone, "the session is gone"
-		if found.Broken != "" {
+		switch {
+		case found.Broken != "":
 			o.Reason += ", and its chain is broken: " + found.Broken
+		case found.Gone != "":
+			o.Reason += ": " + found.Gone
 		}
 		return o, true
 	}

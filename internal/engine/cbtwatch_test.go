@@ -20,6 +20,17 @@ func lost(machine string) act {
 	}
 }
 
+// ended answers that the session of a machine was ended, and why.
+func ended(machine string) act {
+	return func(o cbt.Order) (cbt.Answer, string) {
+		a, _ := obliging(o)
+		if o.Machine == machine {
+			a.Detail = cbt.Estimate{Running: true, Gone: "its disk was full"}
+		}
+		return a, ""
+	}
+}
+
 // watched reports when a task is looked at next; false: it is not.
 func (h *house) watched(t core.CBTTask) (time.Duration, bool) {
 	h.Helper()
@@ -47,6 +58,9 @@ func TestLooks(t *testing.T) {
 		{"all sessions live", func(h *house, task core.CBTTask) { h.work(obliging) }, core.CBTRunning, nil},
 		{"one session is gone", func(h *house, task core.CBTTask) { h.work(lost(task.Machines[1])) }, core.CBTFailed, func(task core.CBTTask) string {
 			return "machine " + task.Machines[1] + ": the session is gone, and its chain is broken: absent"
+		}},
+		{"one session was ended on its host", func(h *house, task core.CBTTask) { h.work(ended(task.Machines[1])) }, core.CBTFailed, func(task core.CBTTask) string {
+			return "machine " + task.Machines[1] + ": the session is gone: its disk was full"
 		}},
 		{"a machine cannot be asked", func(h *house, task core.CBTTask) { h.work(failing(task.Machines[0])) }, core.CBTRunning, nil},
 		{"the run times out", func(h *house, task core.CBTTask) {

@@ -160,14 +160,14 @@ func TestCopiesThatFail(t *testing.T) {
 	data := disk(bytes.Repeat([]byte{1}, 10<<20))
 	whole := []cbt.Extent{{Length: 10 << 20}}
 	opened := 0
+	left := new(atomic.Int64) // of all connections: which of them reads how much is not known
+	left.Store(3 << 20)
 	for _, c := range []struct {
 		name string
 		disk backup.Disk
 		want error
 	}{
 		{"a read", backup.Disk{Volume: "v", Size: 10 << 20, Extents: whole, Open: func(context.Context) (backup.Reader, error) {
-			left := new(atomic.Int64)
-			left.Store(3 << 20)
 			return failing{data, left, broken}, nil
 		}}, broken},
 		{"the third connection", backup.Disk{Volume: "v", Size: 10 << 20, Extents: whole, Open: func(context.Context) (backup.Reader, error) {

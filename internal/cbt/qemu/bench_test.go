@@ -105,3 +105,23 @@ func BenchmarkStored(b *testing.B) {
 		count(b, len(extents))
 	}
 }
+
+// A session of two disks that gives way to its guest.
+func BenchmarkRelieve(b *testing.B) {
+	m := cbttest.Start(b, cbttest.Shape{Disks: 2})
+	rig := &bench{b, m, &Driver{Roots: m.Roots}}
+	for b.Loop() {
+		b.StopTimer()
+		target := rig.Target()
+		if err := rig.driver.Drop(b.Context(), target); err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := rig.driver.Open(b.Context(), target, cbt.Session{Seq: 1, Token: token}); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if err := rig.driver.Relieve(b.Context(), target, 1, "room"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

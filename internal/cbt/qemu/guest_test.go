@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,9 +31,9 @@ var program = append(append([]byte{
 	0x10, 0x00, 0x08, 0x00, 0x00, 0x7c, 0x00, 0x00, 0x00, 0x08, // the packet: 8 sectors of 0:7c00 to sector 2048
 }, make([]byte, 448)...), 0x55, 0xaa)
 
-func TestGuestWrites(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, cbttest.Shape{Arguments: func(m *cbttest.Machine) []string {
+// booting makes a machine whose guest is program.
+func booting(t *testing.T) cbttest.Shape {
+	return cbttest.Shape{Arguments: func(m *cbttest.Machine) []string {
 		boot := m.Target.QMP + "-boot"
 		if err := os.WriteFile(boot, append(program, make([]byte, 1<<20)...), 0o600); err != nil {
 			t.Fatal(err)
@@ -41,7 +43,20 @@ func TestGuestWrites(t *testing.T) {
 			"-drive", "if=none,id=boot,format=raw,file=" + boot, "-device", "virtio-blk-pci,drive=boot,bootindex=0",
 			"-device", "virtio-blk-pci,drive=drive0",
 		}
-	}})
+	}}
+}
+
+// written are the blocks that program writes to.
+func written() (blocks []uint64) {
+	for i := range uint64(64) {
+		blocks = append(blocks, (1<<20+i*256<<10)/block)
+	}
+	return blocks
+}
+
+func TestGuestWrites(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, booting(t))
 	target := mark(t, b.driver, b.Target(), 1)
 	p, exports, err := b.driver.Open(t.Context(), target, cbt.Session{Seq: 2, From: 1, Token: token})
 	if err != nil {
@@ -49,10 +64,7 @@ func TestGuestWrites(t *testing.T) {
 	}
 	target.Chain = append(target.Chain, p)
 	b.Do("cont", nil, nil)
-	var want []uint64
-	for i := range uint64(64) {
-		want = append(want, (1<<20+i*256<<10)/block)
-	}
+	want := written()
 	testenv.Eventually(t, 20*time.Second, func() error {
 		if got := changed(t, b.driver, target, cbt.Span{From: 2}); len(got) < len(want) {
 			return fmt.Errorf("the guest has written %d blocks", len(got))
@@ -70,6 +82,73 @@ func TestGuestWrites(t *testing.T) {
 	if err := client.Read(t.Context(), moment, 0); err != nil || !bytes.Equal(moment, make([]byte, len(moment))) {
 		t.Errorf("the session does not show the disk before the guest wrote (error %v)", err)
 	}
+}
+
+// Nobody watches, the scratch image cannot grow, and QEMU stops the guest. Ending the
+// session, in whichever way, lets it go on, and no write of it has failed: after one
+// that does, program stops.
+func TestStarvedGuestGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		end  func(d *Driver, target cbt.Target, s cbt.Session) error
+	}{
+		{"it is relieved", func(d *Driver, target cbt.Target, s cbt.Session) error {
+			return d.Relieve(t.Context(), target, s.Seq, "why")
+		}},
+		{"it is relieved by the next after one who died", func(d *Driver, target cbt.Target, s cbt.Session) error {
+			dying := &Driver{Roots: d.Roots, step: func(name string) {
+				if name == "jobs gone" {
+					runtime.Goexit()
+				}
+			}}
+			var died sync.WaitGroup
+			died.Go(func() { _ = dying.Relieve(t.Context(), target, s.Seq, "why") })
+			died.Wait()
+			return d.Relieve(t.Context(), target, s.Seq, "why")
+		}},
+		{"the session is closed", func(d *Driver, target cbt.Target, s cbt.Session) error {
+			return d.Close(t.Context(), target, s)
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, booting(t))
+			small := cbttest.SmallDisk(t, 4<<20) // the guest overwrites as much
+			b.Machine.Roots = append(b.Roots, small)
+			b.Revive()
+			b.Write(0, 0, 32<<20, 1)
+			target := b.Target()
+			target.Dir = filepath.Join(small, "vm")
+			target, s, _ := b.frozen(mark(t, b.driver, target, 1), 2)
+			b.Do("cont", nil, nil)
+			b.wantStatus("io-error")
+			if err := c.end(b.driver, target, s); err != nil {
+				t.Fatal(err)
+			}
+			testenv.Eventually(t, 20*time.Second, func() error {
+				if got := changed(t, b.driver, target, cbt.Span{From: 2}); len(got) < len(written()) {
+					return fmt.Errorf("the guest has written %d blocks", len(got))
+				}
+				return nil
+			})
+			wantBlocks(t, changed(t, b.driver, target, cbt.Span{From: 2}), written()...)
+			b.wantStatus("running")
+		})
+	}
+}
+
+// wantStatus waits for a state of the machine.
+func (b *bench) wantStatus(want string) {
+	b.Helper()
+	testenv.Eventually(b, 20*time.Second, func() error {
+		var got struct{ Status string }
+		b.Do("query-status", nil, &got)
+		if got.Status != want {
+			return fmt.Errorf("the machine is %s, want %s", got.Status, want)
+		}
+		return nil
+	})
 }
 
 // The storage daemon speaks the same language, with no machine around the disks.

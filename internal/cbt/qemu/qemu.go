@@ -19,6 +19,7 @@
 //	cbt-<task>-<seq>        bitmap of a checkpoint
 //	cbt-<task>-<seq>j<disk> job that keeps the moment   …s<disk>, …s<disk>f  scratch nodes
 //	cbt-<task>-<seq>e<disk> export                      …v<disk>  bitmap of what changed
+//	cbt-<task>-<seq>n       file that says why a session was ended; see Relieve
 //	cbt-<task>-0w<disk>     bitmap, and export, of Changes
 //
 // A bitmap reaches the image only when QEMU closes it. When QEMU is killed, bitmaps

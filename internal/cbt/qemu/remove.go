@@ -51,10 +51,19 @@ func (m *machine) remove(ctx context.Context, chosen selection, force bool) erro
 		return err
 	}
 	m.at("exports gone")
+	starved, err := m.starved(ctx, chosen)
+	if err != nil {
+		return err
+	}
 	if err := m.removeJobs(ctx, chosen); err != nil {
 		return err
 	}
 	m.at("jobs gone")
+	if starved {
+		if err := m.do(ctx, "cont", nil, nil); err != nil {
+			return fmt.Errorf("let the guest go on: %w", err)
+		}
+	}
 	if err := m.look(ctx); err != nil {
 		return err
 	}
@@ -219,15 +228,25 @@ func (m *machine) removeNodes(ctx context.Context, chosen selection) error {
 	return nil
 }
 
-// removeFiles removes scratch images from the machine's directory.
+// removeFiles removes scratch images and notes from the machine's directory.
 func removeFiles(t cbt.Target, chosen selection) {
 	entries, err := os.ReadDir(t.Dir)
 	if err != nil {
 		return // there is no directory: there are no files
 	}
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), scratchSuffix); ok && chosen.has(name) {
+		if chosen.has(named(e.Name())) {
 			_ = os.Remove(filepath.Join(t.Dir, e.Name())) // Sweep finds what stays
 		}
 	}
+}
+
+// named is the name that a file of ours was given, "" for any other file.
+func named(file string) string {
+	for _, suffix := range []string{scratchSuffix, noteSuffix} {
+		if name, ok := strings.CutSuffix(file, suffix); ok {
+			return name
+		}
+	}
+	return ""
 }

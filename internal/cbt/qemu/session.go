@@ -10,12 +10,15 @@ import (
 	"github.com/takt-dev/takt/internal/cbt"
 )
 
-// scratchSuffix ends the names of scratch images.
-const scratchSuffix = ".scratch"
+// Names of files in the machine's directory end so.
+const (
+	scratchSuffix = ".scratch"
+	noteSuffix    = ".why" // see Relieve
+)
 
 // scratchReserve is the least part of a disk's size that has to be free for its
-// scratch image. When that cannot grow, the guest's write fails: the image has to
-// have room for all that is overwritten while the session lasts.
+// scratch image, beside what is spared. The image has to have room for all that is
+// overwritten while the session lasts; see Room for when it has not.
 const scratchReserve = 10 // a tenth
 
 // Open freezes a moment and exports it; see cbt.Driver.
@@ -72,7 +75,7 @@ func (m *machine) freeze(ctx context.Context, s cbt.Session) (cbt.Point, error) 
 	recorded := m.recorded(s.Seq)
 	switch {
 	case recorded != nil && !alive:
-		return cbt.Point{}, fmt.Errorf("%w: the jobs of checkpoint %d have ended", cbt.ErrSessionGone, s.Seq)
+		return cbt.Point{}, m.gone(s.Seq)
 	case recorded != nil:
 		return *recorded, nil
 	case alive && m.made(s.Seq):
@@ -86,7 +89,7 @@ func (m *machine) freeze(ctx context.Context, s cbt.Session) (cbt.Point, error) 
 	if err := m.fold(ctx, 0); err != nil {
 		return cbt.Point{}, err
 	}
-	if err := m.room(); err != nil {
+	if err := errors.Join(m.room(), m.scratchRoom()); err != nil {
 		return cbt.Point{}, err
 	}
 	return m.start(ctx, s)
@@ -136,9 +139,6 @@ func (m *machine) alive(ctx context.Context, seq int) (bool, error) {
 // scratch makes the image that takes old data of a disk, and opens it over the disk.
 // QEMU makes it, so no other program is needed.
 func (m *machine) scratch(ctx context.Context, name string, n *node) error {
-	if err := cbt.NeedSpace(m.t.Dir, n.Image.Size/scratchReserve); err != nil {
-		return err
-	}
 	path := m.scratchPath(name)
 	file := name + "f"
 	if err := m.create(ctx, name, object{"driver": "file", "filename": path, "size": 0}); err != nil {

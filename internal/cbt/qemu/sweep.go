@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/takt-dev/takt/internal/cbt"
 )
@@ -46,7 +45,7 @@ func (d *Driver) dropStored(ctx context.Context, t cbt.Target, off error) error 
 	return nil
 }
 
-// sweepFiles removes the scratch images of a machine that is off.
+// sweepFiles removes the scratch images of a machine that is off, and notes.
 func (d *Driver) sweepFiles(ctx context.Context, t cbt.Target, chosen func(*machine) selection) error {
 	if err := d.check(t); err != nil {
 		return err
@@ -102,7 +101,7 @@ func (m *machine) tasks(ctx context.Context, chosen selection) ([]string, error)
 	}
 	files, _ := os.ReadDir(m.t.Dir) // it exists: the lock is in it
 	for _, f := range files {
-		names = append(names, strings.TrimSuffix(f.Name(), scratchSuffix))
+		names = append(names, named(f.Name()))
 	}
 	var tasks []string
 	for _, name := range names {

@@ -107,7 +107,7 @@ func (w *work) copyInto(ctx context.Context, set backup.Set, d cbt.Driver, t cbt
 	for i, e := range open.Exports {
 		disk, err := w.disk(ctx, t, i, e)
 		if err != nil {
-			return nil, fmt.Errorf("read what to copy of volume %s: %w", e.Volume, err)
+			return nil, w.why(ctx, d, fmt.Errorf("read what to copy of volume %s: %w", e.Volume, err))
 		}
 		c.Disks = append(c.Disks, disk)
 	}
@@ -157,13 +157,14 @@ func (w *work) lasts(ctx context.Context, d cbt.Driver) error {
 	return nil
 }
 
-// why says of a read that was refused that the moment is gone, if that is why.
+// why says of a read that was refused or cut off that the moment is gone, if that is
+// why: no further attempt would find it.
 func (w *work) why(ctx context.Context, d cbt.Driver, err error) error {
-	if !errors.As(err, new(*nbd.IOError)) {
+	if !errors.As(err, new(*nbd.IOError)) && !errors.Is(err, cbt.ErrUnreachable) {
 		return err
 	}
 	if gone := w.lasts(ctx, d); errors.Is(gone, cbt.ErrSessionGone) {
-		return fmt.Errorf("%w: %w", gone, err)
+		return gone
 	}
 	return err
 }

@@ -271,14 +271,6 @@ func TestMachineDiesInABackup(t *testing.T) {
 	k.wantBackup(2)
 }
 
-// small makes a file system of so many bytes.
-func small(t *testing.T, bytes int) string {
-	t.Helper()
-	dir := cbttest.Dir(t)
-	mount(t, dir, bytes)
-	return dir
-}
-
 // fill writes to a directory until nothing more goes in, and returns how to undo that.
 func fill(t *testing.T, dir string) (free func()) {
 	t.Helper()
@@ -305,7 +297,7 @@ func fill(t *testing.T, dir string) (free func()) {
 func TestNoRoomForABackup(t *testing.T) {
 	onBoth(t, func(t *testing.T, b *bench) {
 		k := keeping(b)
-		k.set.Backups = small(t, 12<<20)
+		k.set.Backups = cbttest.SmallDisk(t, 12<<20)
 		k.start()
 		k.write(0, 0, 4<<20, 1)
 		k.backup(1, 0)
@@ -346,7 +338,7 @@ func TestNoRoomForTheScratchImage(t *testing.T) {
 	t.Parallel()
 	b, q := newQEMU(t, cbttest.Shape{})
 	k := keeping(b)
-	b.set.Dir = small(t, 4<<20)
+	b.set.Dir = cbttest.SmallDisk(t, 4<<20)
 	k.start()
 	k.write(0, 0, size, 1)
 	k.write(1, 0, size, 2)
@@ -411,7 +403,7 @@ func TestScratchImageFillsUpInABackup(t *testing.T) {
 	t.Parallel()
 	b, q := newQEMU(t, cbttest.Shape{})
 	k := keeping(b)
-	b.set.Dir = small(t, 4<<20)
+	b.set.Dir = cbttest.SmallDisk(t, 4<<20)
 	k.start()
 	k.write(0, 0, size, 1)
 	k.now(1)

@@ -111,12 +111,21 @@ func (w *work) probe(ctx context.Context) (any, error) {
 		return nil, err
 	}
 	report.Session = report.Session && w.record.Open != nil
-	if w.o.Check && w.record.Open != nil {
-		if report.Session, err = w.lives(ctx, d, t, report); err != nil {
-			return nil, err
-		}
+	if !w.o.Check || w.record.Open == nil {
+		return estimate(t, report), nil
 	}
-	return estimate(t, report), nil
+	gone, err := w.lost(ctx, d, t, report)
+	if err != nil {
+		return nil, err
+	}
+	if report.Session = gone == ""; !report.Session {
+		w.say("the session is gone: %s", gone)
+	}
+	e := estimate(t, report)
+	if e.Broken == "" {
+		e.Gone = gone
+	}
+	return e, nil
 }
 
 func estimate(t cbt.Target, r cbt.Report) cbt.Estimate {
@@ -132,31 +141,28 @@ func estimate(t cbt.Target, r cbt.Report) cbt.Estimate {
 	return e
 }
 
-// lives says whether the recorded session can be read. It opens it again, which finds
-// what lives, and mends what a worker took with it.
-func (w *work) lives(ctx context.Context, d cbt.Driver, t cbt.Target, r cbt.Report) (bool, error) {
+// lost says why the recorded session cannot be read, "" if it can. It opens it again,
+// which finds what lives, and mends what a worker took with it.
+func (w *work) lost(ctx context.Context, d cbt.Driver, t cbt.Target, r cbt.Report) (why string, err error) {
 	if d.Name() == cbt.DriverQEMU && !r.Running {
-		w.say("the session is gone: the machine does not run")
-		return false, nil
+		return "the machine does not run", nil
 	}
 	release, err := w.hold(ctx, w.m)
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	defer release()
 	if !w.noted(w.record.Open.Session) {
-		w.say("the session is gone: it was closed")
-		return false, nil
+		return "it was closed", nil
 	}
 	_, _, err = d.Open(ctx, t, w.known())
 	switch {
 	case err == nil:
-		return true, nil
+		return "", nil
 	case ctx.Err() != nil, cbt.Retryable(err):
-		return false, err
+		return "", err
 	}
-	w.say("the session is gone: %v", err)
-	return false, nil
+	return err.Error(), nil
 }
 
 // known is the open session as the driver knows it.

@@ -1,4 +1,4 @@
-package tracking
+package cbttest
 
 import (
 	"fmt"
@@ -7,9 +7,11 @@ import (
 	"testing"
 )
 
-// mount puts a small file system on a directory, until the test ends.
-func mount(t *testing.T, dir string, bytes int) {
+// SmallDisk is a directory on a file system of so many bytes, until the test ends. It
+// skips the test where none can be mounted, or fails it where CI is set.
+func SmallDisk(t testing.TB, bytes int) string {
 	t.Helper()
+	dir := Dir(t)
 	if err := syscall.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
 		if os.Getenv("CI") != "" {
 			t.Fatalf("mount a small file system, which CI may: %v", err)
@@ -21,4 +23,5 @@ func mount(t *testing.T, dir string, bytes int) {
 			t.Errorf("unmount: %v", err)
 		}
 	})
+	return dir
 }
