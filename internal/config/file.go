@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -19,13 +21,20 @@ func (r *reader) readFile(name string) {
 		r.errs = append(r.errs, fmt.Errorf("read configuration: %w", err))
 		return
 	}
-	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil {
+	var document, further yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) { // which an empty file gives
 		r.errs = append(r.errs, fmt.Errorf("%s: %w", name, err))
 		return
 	}
 	if len(document.Content) > 0 {
 		r.readSection(name, "", document.Content[0])
+	}
+	switch err := decoder.Decode(&further); {
+	case err == nil:
+		r.fileError(name, &further, "another document begins here (---): a configuration is one")
+	case !errors.Is(err, io.EOF):
+		r.errs = append(r.errs, fmt.Errorf("%s: %w", name, err))
 	}
 }
 

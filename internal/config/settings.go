@@ -58,7 +58,7 @@ type APISettings struct {
 	// TrustedProxies matter for the back-off after failed sign-ins, which counts per address.
 	TrustedProxies []string      `yaml:"trustedProxies" help:"addresses or networks of proxies whose X-Forwarded-For is believed"`
 	ViewersMonitor bool          `yaml:"viewersMonitor" help:"let viewers look at /monitoring, which shows the queues of all accounts"`
-	SessionLife    time.Duration `yaml:"sessionLife" default:"2h" help:"how long a session lives without use"`
+	SessionLife    time.Duration `yaml:"sessionLife" default:"2h" help:"how long a session lives unless it is renewed"`
 	BodyLimit      Bytes         `yaml:"bodyLimit" default:"1MiB" help:"largest request body"`
 	Retention      Retention     `yaml:"retention"`
 	Limits         Limits        `yaml:"limits"`
@@ -68,7 +68,7 @@ type APISettings struct {
 
 // ZStack are the choices of the ZStack dialect.
 type ZStack struct {
-	TimeZone    string `yaml:"timezone" default:"Local" help:"zone of the timestamps in ZStack answers, such as Asia/Shanghai"`
+	TimeZone    string `yaml:"timezone" default:"Local" help:"zone of the timestamps in ZStack answers and of the cron triggers made there, such as Asia/Shanghai; the same for all replicas"`
 	AlwaysAsync bool   `yaml:"alwaysAsync" help:"answer every change with 202, as ZStack does, also to clients that would take 200"`
 	// WebHookAllow is as worker.http.allow, for the calls of the api process.
 	WebHookAllow []string `yaml:"webHookAllow" help:"private networks (CIDR), addresses or host:port that web hooks (X-Web-Hook) may call; public ones always may"`
@@ -114,7 +114,7 @@ type WorkerSettings struct {
 // HTTP bounds the httpRequest job type.
 type HTTP struct {
 	Allow   []string      `yaml:"allow" help:"private networks (CIDR), addresses or host:port that may be called; public ones always may"`
-	Timeout time.Duration `yaml:"timeout" default:"30s" help:"longest request, where the job names no shorter one"`
+	Timeout time.Duration `yaml:"timeout" default:"30s" help:"longest request, where the job names no timeout of its own"`
 }
 
 // Shell bounds the shellCommand job type. With nothing allowed nothing runs.

@@ -172,7 +172,7 @@ func parseList[V any](text string) (list []V, err error) {
 	return list, decoder.Decode(&list)
 }
 
-// text returns the value in the form setText reads.
+// textOf returns the value in the form setText reads.
 func textOf(v reflect.Value) string {
 	switch value := v.Interface().(type) {
 	case time.Duration:

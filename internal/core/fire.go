@@ -92,9 +92,3 @@ type LedgerEntry struct {
 	Only      []string      // by hand: the targets it is limited to, or nil
 	Lateness  time.Duration // from the slot to its decision, or to its publishing while undecided
 }
-
-// A Slot is the next slot of a trigger.
-type Slot struct {
-	Trigger string
-	At      time.Time
-}

@@ -48,7 +48,7 @@ func (t Trigger) Binding(target string) (Binding, bool) {
 	return Binding{}, false
 }
 
-// Live reports whether the trigger has slots to come.
+// Live reports whether the trigger fires at all: it is enabled and not deleted.
 func (t Trigger) Live() bool { return t.Enabled && t.Deleted.IsZero() }
 
 // OverlapPolicy says what happens to a run while an earlier run of the same

@@ -49,21 +49,15 @@ type Heartbeat struct {
 // A Progress says how far an attempt has come, in units of its executor's choice.
 type Progress struct{ Done, Total int64 }
 
-// A Resource is something that workers reach: what was once announced is
-// remembered, so that a job for a resource that is away is accepted.
-type Resource struct {
-	UUID  string
-	Hosts []string // live hosts that reach it now
-	Seen  time.Time
-}
-
 // A Fleet is what is known of all workers at one moment.
 type Fleet struct {
-	Now       time.Time                // Redis TIME of the reading
-	Workers   map[string]Worker        // by id, those that vanished lately included
-	Held      map[string]Heartbeat     // what each said last
-	Types     map[string]executor.Spec // every job type ever announced
-	Resources map[string]time.Time     // every resource ever announced
+	Now     time.Time                // Redis TIME of the reading
+	Workers map[string]Worker        // by id, those that vanished lately included
+	Held    map[string]Heartbeat     // what each said last
+	Types   map[string]executor.Spec // every job type ever announced
+	// Resources are all that were ever announced, and when last: a job for one that is
+	// away is accepted.
+	Resources map[string]time.Time
 }
 
 // HostQueue is the name of the queue that only workers on a host read.

@@ -41,7 +41,8 @@ type APIOptions struct {
 	Imitation bool
 }
 
-// API runs an api process until ctx ends and the requests under way are answered.
+// API runs an api process until ctx ends and the requests under way are answered, or
+// until it can take no more of them.
 func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) error {
 	b, err := open(ctx, "api", cfg.Shared, log, store.Options{
 		Partitions: cfg.Partitions, RunRetention: cfg.Retention.Runs,
@@ -94,6 +95,8 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	if err != nil {
 		return fmt.Errorf("listen for clients: %w%s", err, portAdvice(err, "api.listen", "--api-listen"))
 	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	roles := dispatch.New(b.store, q, b.bus, eng, dispatch.Options{Member: member(), Log: b.log, Metrics: roleMetrics(b)})
 	rolesEnded := make(chan struct{})
 	go func() { defer close(rolesEnded); _ = roles.Run(ctx) }()
@@ -105,6 +108,7 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 		o.Started(Started{Addr: listener.Addr(), Admin: cfg.Admin.Name, Password: password})
 	}
 	err = http.Serve(ctx, listener)
+	stop()    // the roles of a process that cannot serve end too
 	zs.Wait() // what was answered with 202 is finished before the connections close
 	<-receiptsEnded
 	<-rolesEnded

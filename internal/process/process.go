@@ -58,12 +58,6 @@ func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger,
 	if b.rdb, err = b.awaitRedis(ctx); err != nil {
 		return nil, err
 	}
-	if name == "api" {
-		if o.Blocking, err = b.openBlocking(ctx); err != nil {
-			b.close()
-			return nil, err
-		}
-	}
 	if b.store, err = b.awaitStore(ctx, o); err != nil {
 		b.close()
 		return nil, err
@@ -93,27 +87,6 @@ func (b *base) redisConfig() redisconn.Config {
 // openRedis makes one more client.
 func (b *base) openRedis(ctx context.Context) (redis.UniversalClient, error) {
 	return redisconn.Open(ctx, b.redisConfig())
-}
-
-// followers is how many clients of an api process can follow logs at a time.
-const followers = 256
-
-// openBlocking makes the client for reads that wait. Its connections are opened
-// as they are needed.
-func (b *base) openBlocking(ctx context.Context) (redis.UniversalClient, error) {
-	c := b.redisConfig()
-	c.PoolSize, c.ClientName = followers, c.ClientName+"-follow"
-	var rdb redis.UniversalClient
-	err := b.untilRedis(ctx, func(ctx context.Context) (err error) {
-		if rdb, err = redisconn.Open(ctx, c); err != nil {
-			return core.Wrap(core.Unavailable, err, "Redis cannot be reached")
-		}
-		return nil
-	})
-	if err == nil {
-		b.closers = append(b.closers, rdb.Close)
-	}
-	return rdb, err
 }
 
 // queueClient makes the client that sends dispatches.

@@ -75,7 +75,9 @@ func (h *Health) Ready(w http.ResponseWriter, r *http.Request) {
 	if h.look != nil {
 		found = h.look(ctx)
 	}
-	h.noted.note(ctx, found)
+	if r.Context().Err() == nil { // else the probe gave up, which says nothing about them
+		h.noted.note(ctx, found)
+	}
 
 	whole, parts := conditionOK, make(map[string]condition, len(found))
 	for name, err := range found {

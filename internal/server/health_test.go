@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -85,5 +86,20 @@ func TestChangesOfReadinessAreLogged(t *testing.T) {
 		if diff := cmp.Diff(step.want, counts()); diff != "" {
 			t.Errorf("step %d: lines lost, back differ (-want +got):\n%s", i, diff)
 		}
+	}
+}
+
+// A probe that gives up before it has its answer says nothing about what it asked for.
+func TestAProbeThatGivesUpIsNoLoss(t *testing.T) {
+	var log journal
+	h := newServer(t, server.Deps{Log: log.logger(), Health: server.NewHealth(func(ctx context.Context) map[string]error {
+		return map[string]error{"redis": ctx.Err()}
+	}, log.logger())}).Handler()
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(gone, http.MethodGet, "/readyz", nil))
+	do(h, "GET", "/readyz")
+	if text := log.text(); strings.Contains(text, "dependency") {
+		t.Errorf("log of a probe that gave up:\n%s\nwant nothing about dependencies", text)
 	}
 }

@@ -239,11 +239,11 @@ func TestSecretsAreMasked(t *testing.T) {
 	e.alive()
 	given := map[string]string{
 		"text": "hi", "password": "hunter2",
-		"headers": `{"Accept":"text/plain","Authorization":"Bearer t0ps3cret","X-Api-Key":"k3y","Cookie":"c00kie","X-CSRF-Token":"csrf"}`,
+		"headers": `{"Accept":"text/plain","Authorization":"Bearer t0ps3cret","X-Api-Key":"k3y","Cookie":"c00kie","X-CSRF-Token":"csrf","X-Amz-Signature":"s1gned"}`,
 	}
 	masked := map[string]string{
 		"text": "hi", "password": "***",
-		"headers": `{"Accept":"text/plain","Authorization":"***","Cookie":"***","X-Api-Key":"***","X-CSRF-Token":"***"}`,
+		"headers": `{"Accept":"text/plain","Authorization":"***","Cookie":"***","X-Amz-Signature":"***","X-Api-Key":"***","X-CSRF-Token":"***"}`,
 	}
 	create := native.NewJob{Type: "echo", JobFields: native.JobFields{Name: "s", Parameters: given}}
 	var j native.Job
@@ -272,7 +272,7 @@ func TestSecretsAreMasked(t *testing.T) {
 		t.Errorf("stored after a patch with one mask: %v", stored)
 	}
 	for _, text := range texts {
-		for _, secret := range []string{"hunter2", "t0ps3cret", "k3y", "c00kie", "n3w", `"csrf"`} {
+		for _, secret := range []string{"hunter2", "t0ps3cret", "k3y", "c00kie", "n3w", `"csrf"`, "s1gned"} {
 			if strings.Contains(text, secret) {
 				t.Errorf("%q is shown in %s", secret, text)
 			}

@@ -73,6 +73,28 @@ func TestTail(t *testing.T) {
 	}
 }
 
+// A log that was compressed is read on from its position too: there is nothing after it.
+func TestTailOfACompressedLog(t *testing.T) {
+	e := start(t, native.Options{})
+	run, finish := e.begin()
+	e.log(run, 0, 1, "text\n", true)
+	finish(core.Outcome{State: core.AttemptSucceeded})
+	if err := e.store.ArchiveLog(t.Context(), run, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	path := "/runs/" + run + "/steps/0/log"
+	first := e.admin().get(path).want(200)
+	if first.text != "text\n" {
+		t.Errorf("log %q, want all of it", first.text)
+	}
+	position := first.header.Get("Log-Position")
+	for _, query := range []string{"?after=" + position, "?follow=true&after=" + position} {
+		if text := e.admin().get(path + query).want(map[bool]int{true: 204, false: 200}[strings.Contains(query, "follow")]).text; text != "" {
+			t.Errorf("log after its own position %q is %q, want nothing", position, text)
+		}
+	}
+}
+
 // A listener follows a log as a browser does.
 type listener struct {
 	t       *testing.T

@@ -124,9 +124,6 @@ func (a *API) getRun(c *gin.Context) error {
 		steps, out.Skip = steps[:limit], skip+limit
 	}
 	out.Steps = each(steps, m.step)
-	if r.Type == core.CBTType {
-		hideExports(ctx, r, out.Steps)
-	}
 	return answer(c, http.StatusOK, out)
 }
 

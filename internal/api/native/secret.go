@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/takt-dev/takt/internal/core"
+	"github.com/takt-dev/takt/internal/safehttp"
 	"github.com/takt-dev/takt/pkg/executor"
 )
 
@@ -60,23 +61,12 @@ func showHeaders(value string) string {
 		return mask
 	}
 	for name := range headers {
-		if secretHeader(name) {
+		if safehttp.SecretHeader(name) {
 			headers[name] = mask
 		}
 	}
 	text, _ := json.Marshal(headers) // texts only: cannot fail
 	return string(text)
-}
-
-// secretHeader reports whether a header counts as a credential by its name.
-func secretHeader(name string) bool {
-	name = strings.ToLower(name)
-	for _, word := range []string{"authorization", "cookie", "key", "token", "secret", "password"} {
-		if strings.Contains(name, word) {
-			return true
-		}
-	}
-	return false
 }
 
 // unmask puts the stored secrets where given holds the mask. A mask for which
@@ -110,7 +100,7 @@ func unmaskHeaders(parameter, given, stored string) (string, error) {
 	kept, _ := executor.ParseStringMap(stored)
 	changed := false
 	for name, value := range headers {
-		if value != mask || !secretHeader(name) {
+		if value != mask || !safehttp.SecretHeader(name) {
 			continue
 		}
 		if kept[name] == "" || kept[name] == mask {

@@ -117,8 +117,8 @@ func (a *API) refuse(c *gin.Context, err error) {
 	writeJSON(c, f.status, f.body())
 }
 
-// NoMapping answers a path of this dialect that no route serves.
-func NoMapping(c *gin.Context) {
+// NoRoute answers for paths of this dialect that no route serves.
+func (a *API) NoRoute(c *gin.Context) {
 	f := &fault{http.StatusNotFound, codeNotFound, "no api mapping to " + c.Request.URL.Path}
 	writeJSON(c, f.status, f.body())
 }

@@ -151,7 +151,7 @@ func join(t *testing.T, client *redis.Client, s setting) *replica {
 	for _, prefix := range []string{"/zstack/v1", "/v1"} {
 		r.api.Mount(router.Group(prefix))
 	}
-	router.NoRoute(zstack.NoMapping)
+	router.NoRoute(r.api.NoRoute)
 	server := httptest.NewServer(router)
 	r.url = server.URL
 	t.Cleanup(func() {
