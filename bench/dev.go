@@ -42,9 +42,9 @@ func dev(ctx context.Context, e env) ([]result, error) {
 		e.tell("ready after %s s, again %s s; idle %s %% of a core", number(fresh[len(fresh)-1]), number(again[len(again)-1]), number(share))
 	}
 	return []result{
-		{Measure: "takt dev with its Redis, idle: CPU", Unit: "% of a core", Values: cpu, Bar: atMost(3), Aim: atMost(1), Notes: []note{{"redis-server alone", "% of a core", redis}}},
+		{Measure: "takt dev with its Redis, idle: CPU", Unit: "% of a core", Values: cpu, Bar: within(3), Aim: within(1), Notes: []note{{"redis-server alone", "% of a core", redis}}},
 		{
-			Measure: "takt dev: start to ready, in an empty directory", Unit: "s", Values: fresh, Bar: atMost(2), Aim: atMost(0.5),
+			Measure: "takt dev: start to ready, in an empty directory", Unit: "s", Values: fresh, Bar: within(2), Aim: within(0.5),
 			Notes: []note{{"with what was there", "s", again}},
 		},
 	}, nil

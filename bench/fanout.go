@@ -44,7 +44,7 @@ const (
 )
 
 func fanout(ctx context.Context, e env) ([]result, error) {
-	return throughput(ctx, e, "everysec", 90_000, []target{{atLeast(0.9), atLeast(1.5)}, {atMost(45), atMost(25)}, {atMost(55), atMost(25)}})
+	return throughput(ctx, e, "everysec", 90_000, []target{{atLeast(0.9), atLeast(1.5)}, {within(45), within(25)}, {within(55), within(25)}})
 }
 
 func fanoutAlways(ctx context.Context, e env) ([]result, error) {

@@ -14,9 +14,9 @@ import (
 
 // bareHops is the reference of the slot row: the servers that a fire passes through
 // and nothing else. A timer rings; a message goes through a JetStream stream on disk;
-// its consumer asks Redis three times (Takt: look up, admit, enqueue) and sends a
-// NATS message (the ring); who hears that asks Redis twice (take, begin). Each ask is
-// an EXISTS, and nothing is computed. It returns how long each of n such paths took, in ms;
+// its consumer asks Redis twice (Takt: look up, admit) and sends a NATS message (the
+// ring); who hears that asks Redis twice (take, begin). Each ask is an EXISTS, and
+// nothing is computed. It returns how long each of n such paths took, in ms;
 // all that stands between them is servers, sockets and idle processors waking up.
 func bareHops(ctx context.Context, h *house.House, n int, pace time.Duration) ([]float64, error) {
 	nc, err := nats.Connect(h.NATS.URL)
@@ -41,7 +41,7 @@ func bareHops(ctx context.Context, h *house.House, n int, pace time.Duration) ([
 		return nil, err
 	}
 	js, stop, err := bareStream(ctx, nc, func() {
-		if asks(ctx, h.Redis.Client, 3) == nil {
+		if asks(ctx, h.Redis.Client, 2) == nil {
 			_ = nc.Publish("bench.ring", nil)
 		}
 	})

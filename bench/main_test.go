@@ -61,6 +61,22 @@ func TestVerdictIsOfTheMedian(t *testing.T) {
 			}
 		})
 	}
+	for name, row := range map[string]struct {
+		bar  *limit
+		pace float64
+		want string
+	}{
+		"a time, at half the pace":         {within(5), 0.5, "bar at pace 0.5"},
+		"a time, too long at that pace":    {within(3), 0.5, "MISSED"},
+		"a time, at a pace not taken":      {within(5), 0, "MISSED"},
+		"no time":                          {atMost(5), 0.5, "MISSED"},
+		"a time, met without the pace":     {within(8), 0.5, "bar"},
+		"a ratio is not moved by the pace": {atLeast(9), 0.5, "MISSED"},
+	} {
+		if got := (result{Values: []float64{8}, Bar: row.bar, Pace: row.pace}).verdict(); got != row.want {
+			t.Errorf("%s: verdict = %q, want %q", name, got, row.want)
+		}
+	}
 	if got := (result{Values: []float64{1}}).verdict(); got != "" {
 		t.Errorf("verdict without a bar = %q, want none", got)
 	}
@@ -80,6 +96,7 @@ func TestReportMisses(t *testing.T) {
 	rep := &report{Results: []result{
 		{Row: "a", Measure: "good", Values: []float64{1}, Bar: atMost(2)},
 		{Row: "b", Measure: "bad", Values: []float64{3}, Bar: atMost(2)},
+		{Row: "c", Measure: "disputed", Values: []float64{3}, Bar: atMost(2), Wrong: "for a reason"},
 		{Row: "c", Measure: "unjudged", Values: []float64{3}},
 	}, Failed: []string{"d: broke"}}
 	if got, want := strings.Join(rep.missed(), "; "), "d: broke; b: bad"; got != want {
@@ -148,8 +165,8 @@ func TestSmokeOfARow(t *testing.T) {
 	if err := json.Unmarshal(text, &rep); err != nil {
 		t.Fatal(err)
 	}
-	if len(rep.Results) != 5 {
-		t.Fatalf("%d results, want 5:\n%s", len(rep.Results), text)
+	if len(rep.Results) != 6 {
+		t.Fatalf("%d results, want 6:\n%s", len(rep.Results), text)
 	}
 	for _, r := range rep.Results {
 		if len(r.Values) != 1 || !(r.Values[0] > 0) {
@@ -167,7 +184,7 @@ func TestARowThatFailsIsReported(t *testing.T) {
 		return []result{{Measure: "one", Values: []float64{1}, Bar: atMost(2)}}, nil
 	}}
 	rep := newReport(env{rounds: 1}, "")
-	measure(t.Context(), env{progress: io.Discard}, []row{broken, good}, rep)
+	measure(t.Context(), env{progress: io.Discard, smoke: true}, []row{broken, good}, rep)
 	if got, want := strings.Join(rep.missed(), "; "), "broken: no luck"; got != want {
 		t.Errorf("missed = %q, want %q", got, want)
 	}

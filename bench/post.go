@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -20,7 +19,9 @@ import (
 // throughput row's. So that the backlog's bound (10,000 a partition) is not met,
 // each of the two measurements has a fresh house.
 //
-// The reference is a gin handler that binds the same body and does nothing.
+// The references are a gin handler that binds the same body and does nothing, and one
+// that writes a run which only counts and enqueues its jobs (raw.Post): the least that a
+// start of a run can be.
 
 const (
 	postRate  = 1000
@@ -31,7 +32,7 @@ const (
 
 func post(ctx context.Context, e env) ([]result, error) {
 	gin.SetMode(gin.ReleaseMode)
-	var p50, p99, ginP99, rate, ginRate, redisCPU, goCPU []float64
+	var p50, p99, ginP99, rate, rawRate, ginRate, redisCPU, rawRedis, goCPU, rawGo []float64
 	var used house.Usage
 	for round := range e.rounds {
 		g, err := bareGin()
@@ -58,22 +59,36 @@ func post(ctx context.Context, e env) ([]result, error) {
 			return nil, err
 		}
 		p50, p99 = append(p50, stat.Percentile(stat.Millis(took), 50)), append(p99, stat.Percentile(stat.Millis(took), 99))
+		if perSecond, used, err = rawPost(ctx, 2*count); err != nil {
+			return nil, err
+		}
+		rawRate = append(rawRate, perSecond)
+		rawRedis, rawGo = append(rawRedis, micro(used.Redis)/float64(2*count)), append(rawGo, micro(used.Go)/float64(2*count))
 		if perSecond, used, err = postThroughput(ctx, e, 2*count, round); err != nil {
 			return nil, err
 		}
 		redisCPU, goCPU = append(redisCPU, micro(used.Redis)/float64(2*count)), append(goCPU, micro(used.Go)/float64(2*count))
 		rate = append(rate, perSecond)
-		e.tell("at %d/s: p50 %s, p99 %s ms (gin p99 %s); %d connections: %s/s (gin %s/s)", postRate,
-			number(p50[len(p50)-1]), number(p99[len(p99)-1]), number(ginP99[len(ginP99)-1]), postConns, number(perSecond), number(ginRate[len(ginRate)-1]))
+		e.tell("at %d/s: p50 %s, p99 %s ms (gin p99 %s); %d connections: %s/s (counts and enqueues %s/s, gin %s/s)", postRate,
+			number(p50[len(p50)-1]), number(p99[len(p99)-1]), number(ginP99[len(ginP99)-1]), postConns, number(perSecond), number(rawRate[len(rawRate)-1]), number(ginRate[len(ginRate)-1]))
 	}
 	return []result{
 		{
-			Measure: "POST that starts a run of 10 jobs, p99 at 1,000/s", Unit: "ms", Values: p99, Bar: atMost(5), Aim: atMost(2.5),
+			Measure: "POST that starts a run of 10 jobs, p99 at 1,000/s", Unit: "ms", Values: p99, Bar: within(5), Aim: within(2.5),
 			Notes: []note{{"p50", "ms", p50}, {"bare gin p99", "ms", ginP99}},
 		},
 		{
 			Measure: "the same at 32 connections, requests/s ÷ bare gin", Values: stat.Ratios(rate, ginRate), Bar: atLeast(0.15), Aim: atLeast(0.25),
-			Notes:   []note{{"Takt", "requests/s", rate}, {"bare gin", "requests/s", ginRate}, {"Redis CPU per request", "µs", redisCPU}, {"Go CPU per request (client and api)", "µs", goCPU}},
+			Wrong: "a handler that only counts and enqueues does not reach it, see the next row",
+			Notes: []note{{"Takt", "requests/s", rate}, {"bare gin", "requests/s", ginRate}, {"a handler that counts and enqueues ÷ bare gin", "", stat.Ratios(rawRate, ginRate)}},
+		},
+		{
+			Measure: "the same ÷ a handler that counts and enqueues", Values: stat.Ratios(rate, rawRate), Bar: atLeast(0.5), Aim: atLeast(1),
+			Notes: []note{
+				{"that handler, without any promise", "requests/s", rawRate},
+				{"Redis CPU per request", "µs", redisCPU}, {"that handler's", "µs", rawRedis},
+				{"Go CPU per request (client and api)", "µs", goCPU}, {"that handler's (client and handler)", "µs", rawGo},
+			},
 			Remarks: commandTable(used, float64(2*e.size(5*postRate, 500)), "request"),
 		},
 	}, nil
@@ -169,11 +184,5 @@ func bareGin() (*http.Server, error) {
 		}
 		c.JSON(http.StatusCreated, gin.H{"policy": body.Overlap.Policy})
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	s := &http.Server{Addr: l.Addr().String(), Handler: r}
-	go func() { _ = s.Serve(l) }()
-	return s, nil
+	return serve(r)
 }

@@ -84,10 +84,14 @@ func (e env) tell(format string, args ...any) {
 type limit struct {
 	Value   float64 `json:"value"`
 	AtLeast bool    `json:"atLeast"`
+	Paced   bool    `json:"paced,omitempty"` // it moves with the machine's pace
 }
 
-func atLeast(v float64) *limit { return &limit{v, true} }
-func atMost(v float64) *limit  { return &limit{v, false} }
+func atLeast(v float64) *limit { return &limit{Value: v, AtLeast: true} }
+func atMost(v float64) *limit  { return &limit{Value: v} }
+
+// within is atMost for a time.
+func within(v float64) *limit { return &limit{Value: v, Paced: true} }
 
 // met reports whether a value keeps the limit. What was not measured does not.
 func (l limit) met(v float64) bool {
@@ -113,7 +117,9 @@ type result struct {
 	Measure string    `json:"measure"`
 	Unit    string    `json:"unit"`
 	Values  []float64 `json:"values"` // one for each round
+	Pace    float64   `json:"pace"`   // of the machine before the row; 0 = not taken
 	Bar     *limit    `json:"bar,omitempty"`
+	Wrong   string    `json:"wrong,omitempty"` // why the bar is held to be set wrongly: shown, not judged by
 	Aim     *limit    `json:"aim,omitempty"`
 	Notes   []note    `json:"notes,omitempty"`
 	Remarks []string  `json:"remarks,omitempty"`
@@ -121,8 +127,9 @@ type result struct {
 
 func (r result) median() float64 { return stat.Median(r.Values) }
 
-// verdict is "aim" when the aim is reached, "bar" when only the bar is, "MISSED"
-// when not even that, and "" where there is nothing to reach.
+// verdict is "aim" when the aim is reached, "bar" when only the bar is, "bar at" a pace
+// when it would be on a machine of full pace, "MISSED" when not even that, or "missed,
+// see below" where the bar is held to be set wrongly, and "" where there is nothing to reach.
 func (r result) verdict() string {
 	switch {
 	case r.Bar == nil:
@@ -131,6 +138,10 @@ func (r result) verdict() string {
 		return "aim"
 	case r.Bar.met(r.median()):
 		return "bar"
+	case r.Bar.Paced && r.Bar.met(r.median()*r.Pace) && r.Pace > 0:
+		return "bar at pace " + number(r.Pace)
+	case r.Wrong != "":
+		return "missed, see below"
 	}
 	return "MISSED"
 }

@@ -79,7 +79,7 @@ func zquery(ctx context.Context, e env) ([]result, error) {
 		{"uuid", 1, func() string { return "q=uuid=" + z.rowID(rand.IntN(len(z.fires))) + page }},
 	} {
 		times := e.smokeOr(400, 50)
-		r := result{Measure: "ZStack history by " + row.name + ", " + number(float64(n)) + " rows stored, p99", Unit: "ms", Bar: atMost(20)}
+		r := result{Measure: "ZStack history by " + row.name + ", " + number(float64(n)) + " rows stored, p99", Unit: "ms", Bar: within(20)}
 		var p50, counted []float64
 		for range e.rounds {
 			took, err := z.time(ctx, times, row.rows, row.ask)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -103,13 +104,26 @@ func waitReason(p core.PlannedStep, isResource bool) string {
 	return fmt.Sprintf("waits for a worker that executes %s; none is alive", p.Type)
 }
 
+// routes gives the routes of neighboring steps. Most are alike, and the workers may be many.
 func routes(f core.Fleet, plan []core.PlannedStep) []core.Route {
 	out := make([]core.Route, len(plan))
 	for i, p := range plan {
+		if i > 0 && sameWay(plan[i-1], p) && !byChance(out[i-1]) {
+			out[i] = out[i-1]
+			continue
+		}
 		out[i] = Route(f, p)
 	}
 	return out
 }
+
+// sameWay reports whether what Route judges by is the same.
+func sameWay(a, b core.PlannedStep) bool {
+	return a.Type == b.Type && a.Target == b.Target && a.Priority == b.Priority
+}
+
+// byChance reports whether a route was one of several that would have done.
+func byChance(r core.Route) bool { return strings.HasPrefix(r.Queue, core.HostQueue("")) }
 
 // Spec gives the description of a job type: this binary's own or what a worker
 // once announced. ok is false for a type that nobody had announced when it was asked

@@ -89,8 +89,11 @@ func checkSyntax(text []byte) error {
 	if !utf8.Valid(text) {
 		return core.Errorf(core.Invalid, "the body is not valid UTF-8")
 	}
+	if json.Valid(text) {
+		return nil
+	}
 	var raw json.RawMessage
-	err := json.Unmarshal(text, &raw)
+	err := json.Unmarshal(text, &raw) // says where
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
 		return core.Errorf(core.Invalid, "the body is not valid JSON: %s at byte %d", strings.TrimPrefix(syntax.Error(), "json: "), syntax.Offset)

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -236,8 +237,21 @@ func mismatch(path, want string, token json.Token) error {
 }
 
 // fieldsOf gives the JSON names of a struct's fields, those of embedded structs
-// included.
+// included. Nobody may change the map.
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	if known, ok := knownFields.Load(t); ok {
+		return known.(map[string]reflect.Type)
+	}
+	fields := readFields(t)
+	knownFields.Store(t, fields)
+	return fields
+}
+
+// knownFields holds what was read of a type: the types of bodies are few, and reading
+// one costs more than the body.
+var knownFields sync.Map // reflect.Type -> map[string]reflect.Type
+
+func readFields(t reflect.Type) map[string]reflect.Type {
 	fields := map[string]reflect.Type{}
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
