@@ -201,31 +201,36 @@ const memoryWarning = `
 
 `
 
-// keepPassword writes a generated password where its owner alone can read it, so
-// that later starts can say it, and gives the one that is known.
+// keepPassword gives the password of the first account, as far as it is known. One that
+// was generated at this start is written where its owner alone can read it, so that
+// later starts can say it.
 func keepPassword(dir, generated string, memory bool) string {
 	file := filepath.Join(dir, "admin-password")
-	if memory {
+	switch {
+	case memory:
 		return generated
-	}
-	if generated != "" {
-		if err := os.WriteFile(file, []byte(generated+"\n"), 0o600); err != nil {
-			return generated
-		}
+	case generated != "":
+		_ = os.WriteFile(file, []byte(generated+"\n"), 0o600) // it is said now, and not again
 		return generated
 	}
 	known, _ := os.ReadFile(file)
-	return cmp.Or(trimLine(known), "")
+	return trimLine(known)
 }
 
 // workerEnv holds what a worker of the user's own needs to join this house.
 const workerEnv = "worker.env"
 
 func writeWorkerEnv(cfg config.Dev) error {
+	allowed, err := filepath.Abs(filepath.Join(cfg.Dir, workerFile))
+	if err != nil {
+		return fmt.Errorf("name the development worker's configuration: %w", err)
+	}
 	body := "# Written by takt dev at each start. Workers of your own join with it:\n" +
 		"#   set -a; . " + filepath.Join(cfg.Dir, workerEnv) + "; set +a; go run ./examples/greeter\n" +
 		"TAKT_REDIS_URL='" + cfg.Redis.URL + "'\nTAKT_NATS_URLS='" + strings.Join(cfg.NATS.URLs, ",") +
-		"'\nTAKT_WORKER_SECRET_KEY='" + cfg.Worker.SecretKey + "'\n"
+		"'\nTAKT_WORKER_SECRET_KEY='" + cfg.Worker.SecretKey + "'\n" +
+		"# They serve the same queues, so they have to allow the same. A --config of your own wins.\n" +
+		"TAKT_CONFIG='" + allowed + "'\n"
 	if err := os.WriteFile(filepath.Join(cfg.Dir, workerEnv), []byte(body), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", workerEnv, err)
 	}

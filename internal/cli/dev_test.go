@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/takt-dev/takt/internal/config"
 	"github.com/takt-dev/takt/internal/embedded"
 	"github.com/takt-dev/takt/pkg/client"
 )
@@ -102,6 +106,35 @@ func signIn(t *testing.T, h House) *client.Client {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// A worker that joins takes steps from the queues that takt dev's own reads, so what
+// that one may run it may run too.
+func TestJoinedWorkerAllowsTheSame(t *testing.T) {
+	t.Parallel()
+	cfg := config.Default[config.Dev]()
+	cfg.Dir = t.TempDir()
+	echo, err := developWorker(&cfg, "http://127.0.0.1:1/hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeWorkerEnv(cfg); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(cfg.Dir, workerEnv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined, _, err := config.Load[config.Worker](nil, strings.Split(strings.ReplaceAll(string(text), "'", ""), "\n"), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if allow := joined.Shell.Allow; len(allow) != 1 || allow[0].Path != echo {
+		t.Errorf("a joined worker allows %+v, want %s as takt dev's own", allow, echo)
+	}
+	if diff := cmp.Diff([]string{"127.0.0.1:1"}, joined.HTTP.Allow); diff != "" {
+		t.Errorf("addresses that a joined worker may call (-want +got):\n%s", diff)
+	}
 }
 
 // What was made is there after a restart, with the same password and the same key

@@ -87,6 +87,10 @@ func (c *checker) api(s APISettings) {
 	_, err := time.LoadLocation(s.ZStack.TimeZone) //nolint:forbidigo // only whether the name is one; the process resolves it with the embedded data
 	c.that(err == nil, "api.zstack.timezone", s.ZStack.TimeZone, "want Local, UTC or a zone name such as Asia/Shanghai")
 	c.that(strings.TrimSpace(s.Admin.Name) == s.Admin.Name, "api.admin.name", s.Admin.Name, "want a name without spaces around it")
+	for _, proxy := range s.TrustedProxies {
+		_, _, err := net.ParseCIDR(proxy)
+		c.that(err == nil || net.ParseIP(proxy) != nil, "api.trustedProxies", proxy, "want addresses or networks, such as 10.0.0.5 or 10.0.0.0/8")
+	}
 	c.atLeast("api.sessionLife", s.SessionLife, time.Minute)
 	c.that(s.BodyLimit >= 1<<10 && s.BodyLimit <= 1<<30, "api.bodyLimit", s.BodyLimit, "want 1KiB to 1GiB")
 	c.atLeast("api.retention.runs", s.Retention.Runs, time.Minute)

@@ -76,7 +76,18 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	r.MustRegister(m.Requests, m.RequestSeconds, m.AttemptSeconds, m.StaleDispatches,
 		m.SlotsUsed, m.SlotsTotal, m.FiresPublished, m.FireLatenessSeconds, m.FiresDecided, m.LeasesHeld,
 		m.TimersFired, m.Repairs)
+	begin(m.FiresDecided, "fired", "late", "buffered", "skipped", "failed")
+	begin(m.Repairs, "sent", "lost", "parked", "outbox", "overdue", "fire")
 	return m
+}
+
+// begin makes a counter's rows for values of its label, at zero. Prometheus sees a
+// rise only between two scrapes of a row, so the first failure of a row that is born
+// with it would raise no alert.
+func begin(c *prometheus.CounterVec, values ...string) {
+	for _, value := range values {
+		c.WithLabelValues(value)
+	}
 }
 
 // namespace begins the name of every metric.

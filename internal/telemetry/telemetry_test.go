@@ -78,6 +78,8 @@ func TestMetricsAreServedByName(t *testing.T) {
 		`takt_leases_held{role="timer"} 4`,
 		`takt_timers_fired_total{kind="retry"} 1`,
 		`takt_repairs_total{what="sent"} 1`,
+		`takt_repairs_total{what="lost"} 0`, // before the first, so that the first shows as a rise
+		`takt_fires_decided_total{decision="failed"} 0`,
 		`go_goroutines `,
 	} {
 		if !strings.Contains(text, "\n"+want) {

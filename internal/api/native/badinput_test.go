@@ -150,6 +150,7 @@ func TestBadInput(t *testing.T) {
 		{"cursor of runs", "GET", "/runs?cursor=!", ``, invalid("cursor", "the cursor is not one that this server gave; leave it out to start at the first page")},
 		{"state", "GET", "/runs?state=failed,done", ``,
 			invalid("state", `state "done" must be one of pending, running, canceling, succeeded, failed, canceled, timed_out`)},
+		{"empty group", "GET", "/runs?group=", ``, invalid("group", "group is empty; where it is given it must be a uuid")},
 		{"group and job", "GET", "/runs?group=" + g.UUID + "&job=" + j.UUID, ``, invalid("job", "give either group or job: a run has one target")},
 		{"kind against group", "GET", "/runs?kind=job&group=" + g.UUID, ``, invalid("kind", "kind job does not go with a group")},
 		{"time", "GET", "/runs?from=now", ``, invalid("from", `from "now" must be an RFC 3339 time, such as 2026-01-31T08:00:00Z (write + as %2B)`)},

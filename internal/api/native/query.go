@@ -63,9 +63,14 @@ func (q *query) time(name string) time.Time {
 	return t
 }
 
+// uuid gives a uuid, or "" where the parameter is absent. An empty one is refused: it
+// comes from a variable that was not set, and would ask for everything.
 func (q *query) uuid(name string) string {
 	text := q.text(name)
 	if text == "" {
+		if q.values.Has(name) {
+			q.refuse(name, "%s is empty; where it is given it must be a uuid", name)
+		}
 		return ""
 	}
 	uuid, ok := id.Normalize(text)
