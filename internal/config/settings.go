@@ -82,7 +82,7 @@ type Admin struct {
 
 // Retention says how long what is over is kept.
 type Retention struct {
-	Runs          time.Duration `yaml:"runs" default:"7d" help:"how long finished runs are kept; a change counts for runs made after it"`
+	Runs          time.Duration `yaml:"runs" default:"7d" help:"how long finished runs are kept; a shorter time counts for those that are there, too"`
 	Ledger        time.Duration `yaml:"ledger" default:"7d" help:"how long a trigger's fires are kept"`
 	LedgerEntries int           `yaml:"ledgerEntries" default:"10000" help:"how many fires of a trigger are kept at most"`
 	Receipts      time.Duration `yaml:"receipts" default:"3h" help:"how long the outcome of an asynchronous call can be asked for"`

@@ -7,18 +7,29 @@ import (
 
 const (
 	retentionPace = 10 * time.Minute
+	// retentionSoon is when a process that was started looks first: it may have been
+	// started with a shorter retention since Redis is full.
+	retentionSoon = 20 * time.Second
 	// workersKept is how long a worker without heartbeat is still shown.
 	workersKept = 24 * time.Hour
 )
 
 // keepRetention removes what is past its time, until ctx ends: ledger entries,
-// tombstones of deleted triggers, workers long gone. Runs have timers of their own.
+// tombstones of deleted triggers, workers long gone. Runs have timers of their own, and
+// are removed here where the retention was shortened after those were set.
 func (r *Roles) keepRetention(ctx context.Context) {
-	every(ctx, retentionPace, func() {
+	sweep := func() {
 		if err := r.sweep(ctx); err != nil && ctx.Err() == nil {
 			r.log.WarnContext(ctx, "retention waits", "err", err)
 		}
-	})
+	}
+	select {
+	case <-time.After(retentionSoon):
+		sweep()
+	case <-ctx.Done():
+		return
+	}
+	every(ctx, retentionPace, sweep)
 }
 
 func (r *Roles) sweep(ctx context.Context) error {
@@ -35,6 +46,9 @@ func (r *Roles) sweep(ctx context.Context) error {
 }
 
 func (r *Roles) sweepShard(ctx context.Context, n int, now time.Time) error {
+	if err := r.sweepRuns(ctx, n, now); err != nil {
+		return err
+	}
 	live, err := r.store.ListTriggers(ctx, n)
 	if err != nil {
 		return err
@@ -60,6 +74,27 @@ func (r *Roles) sweepShard(ctx context.Context, n int, now time.Time) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+func (r *Roles) sweepRuns(ctx context.Context, n int, now time.Time) error {
+	removed := 0
+	for skip, more := 0, true; more; more = skip != 0 {
+		runs, next, err := r.store.Outlived(ctx, n, now, skip)
+		if err != nil {
+			return err
+		}
+		for _, run := range runs {
+			if err := r.store.Forget(ctx, run); err != nil {
+				return err
+			}
+		}
+		removed += len(runs)
+		skip = next
+	}
+	if removed > 0 {
+		r.log.InfoContext(ctx, "runs removed that are older than the retention", "partition", n, "count", removed)
 	}
 	return nil
 }

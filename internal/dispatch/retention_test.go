@@ -123,3 +123,46 @@ func TestSweepForgetsWorkers(t *testing.T) {
 		}
 	}
 }
+
+// A retention that was shortened counts for the runs that are there.
+func TestSweepRemovesRunsPastAShorterRetention(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{RunRetention: 7 * day})
+	r.worker("a", "default")
+	var ended []string
+	for range 3 {
+		d := r.run(nil)
+		b, err := r.eng.Begin(r.ctx, d, "a")
+		r.must(err)
+		_, err = r.eng.Finish(r.ctx, d, "a", b, core.Outcome{State: core.AttemptSucceeded}, false)
+		r.must(err)
+		ended = append(ended, d.Run)
+	}
+	waits := r.run(nil)
+	left := func() (n int) {
+		for _, run := range append(ended, waits.Run) {
+			if _, err := r.store.Run(r.ctx, run); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	r.store.ahead = 2 * time.Hour
+	r.must(r.roles.sweep(r.ctx))
+	if n := left(); n != 4 {
+		t.Fatalf("%d of 4 runs are left within the retention they were made with", n)
+	}
+	r.store.Store = store.New(r.rdb, store.Options{Partitions: 2, RunRetention: 3 * time.Hour})
+	r.must(r.roles.sweep(r.ctx))
+	if n := left(); n != 4 {
+		t.Fatalf("%d of 4 runs are left within the shorter retention", n)
+	}
+	r.store.Store = store.New(r.rdb, store.Options{Partitions: 2, RunRetention: time.Hour})
+	r.must(r.roles.sweep(r.ctx))
+	if _, err := r.store.Run(r.ctx, waits.Run); err != nil || left() != 1 {
+		t.Errorf("%d runs are left (%v), want the one that has not ended", left(), err)
+	}
+	if n := r.rdb.ZCard(r.ctx, r.root(ended[0])+":timers").Val(); n != 0 {
+		t.Errorf("%d timers of removed runs are left", n)
+	}
+}
