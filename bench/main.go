@@ -12,7 +12,7 @@
 // least and the most, then bar, aim, and "aim", "bar" or "MISSED". The lines below
 // it are its two sides and its parts. A ratio is taken within a round, from two
 // measurements that follow each other at once, so that it holds on other machines;
-// times move with the machine, whose pace is taken before each row (pace.go). What is measured, and how, stands at the
+// times move with the machine, whose pace is taken where one is missed (pace.go). What is measured, and how, stands at the
 // head of each row's file.
 //
 // Everything is real: redis-server and NATS as children on TCP, and Takt's
@@ -140,17 +140,16 @@ func measure(ctx context.Context, e env, chosen []row, rep *report) {
 			return
 		}
 		began := time.Now()
-		pace, err := e.pace(ctx)
-		fmt.Fprintf(e.progress, "%s (the machine's pace: %s)\n", r.name, number(pace))
-		var results []result
+		fmt.Fprintf(e.progress, "%s\n", r.name)
+		results, err := r.run(ctx, e)
 		if err == nil {
-			results, err = r.run(ctx, e)
+			err = e.takePace(ctx, results)
 		}
 		if err != nil {
 			rep.Failed = append(rep.Failed, fmt.Sprintf("%s: %v", r.name, err))
 		}
 		for _, res := range results {
-			res.Row, res.Pace = r.name, pace
+			res.Row = r.name
 			rep.Results = append(rep.Results, res)
 		}
 		fmt.Fprintf(e.progress, "  took %s\n", time.Since(began).Round(100*time.Millisecond))

@@ -53,9 +53,6 @@ func (r *report) writeJSON(file string) error {
 
 func (r *report) writeTable(w io.Writer) {
 	fmt.Fprintf(w, "\n%d cores, %s, Redis %s, median of %d (least–most), %s\n\n", r.Cores, r.Go, r.Redis, r.Rounds, time.Duration(r.Took*float64(time.Second)).Round(time.Second))
-	if paces := r.paces(); len(paces) > 0 {
-		fmt.Fprintf(w, "pace of the machine before each row, 1 being where the bars in units of time were set: %s\n\n", figure(paces, ""))
-	}
 	const line = "%-14s %-58s %24s %9s %9s  %s\n"
 	fmt.Fprintf(w, line, "row", "measure", "median (least–most)", "bar", "aim", "")
 	for _, res := range r.Results {
@@ -80,18 +77,6 @@ func (r *report) writeTable(w io.Writer) {
 	for _, f := range r.Failed {
 		fmt.Fprintln(w, "NOT MEASURED:", f)
 	}
-}
-
-// paces gives the machine's pace before each row.
-func (r *report) paces() []float64 {
-	var out []float64
-	last := ""
-	for _, res := range r.Results {
-		if res.Pace > 0 && res.Row != last {
-			out, last = append(out, res.Pace), res.Row
-		}
-	}
-	return out
 }
 
 // figure writes the median of values, with the spread where there are several.

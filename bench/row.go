@@ -116,8 +116,8 @@ type result struct {
 	Row     string    `json:"row"`
 	Measure string    `json:"measure"`
 	Unit    string    `json:"unit"`
-	Values  []float64 `json:"values"` // one for each round
-	Pace    float64   `json:"pace"`   // of the machine before the row; 0 = not taken
+	Values  []float64 `json:"values"`         // one for each round
+	Pace    float64   `json:"pace,omitempty"` // of the machine after the row; 0 = not taken
 	Bar     *limit    `json:"bar,omitempty"`
 	Wrong   string    `json:"wrong,omitempty"` // why the bar is held to be set wrongly: shown, not judged by
 	Aim     *limit    `json:"aim,omitempty"`
