@@ -3,7 +3,6 @@ package cbt
 import (
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // Conditions of the outside. Those of the first group may pass.
@@ -50,5 +49,9 @@ type ChainBroken struct {
 }
 
 func (e *ChainBroken) Error() string {
-	return strings.TrimSpace(fmt.Sprintf("checkpoint %d is %s %s", e.Seq, e.Why, e.Volume))
+	text := fmt.Sprintf("checkpoint %d is %s", e.Seq, e.Why)
+	if e.Volume != "" {
+		text += " on volume " + e.Volume
+	}
+	return text
 }

@@ -11,9 +11,9 @@ import (
 // None allows nothing.
 type Roots []string
 
-// Open opens a file with flags as os.OpenFile takes them. Symbolic links are followed as long as they stay
-// below the root: the kernel resolves each part of the path beneath an open
-// directory, so no link that is swapped meanwhile leads out.
+// Open opens a file with flags as os.OpenFile takes them, if Check allows it. What the
+// links of the path led to is opened beneath an open directory, each part by itself, so
+// no link that is swapped meanwhile leads out of the root.
 // ErrNotAllowed: the path is below no root.
 func (r Roots) Open(path string, flag int) (*os.File, error) {
 	root, rest, err := r.find(path)
@@ -32,36 +32,54 @@ func (r Roots) Open(path string, flag int) (*os.File, error) {
 	return f, nil
 }
 
-// Check says whether a path, with all links in it resolved, is below a root. It is
-// for paths that another process opens. A file that does not exist is judged by its
-// directory.
+// Check says whether a path, with all links in it and in the roots followed, is below a
+// root. It is for paths that another process opens. A file that does not exist is judged
+// by its directory. ErrNotAllowed: it is not, or that cannot be told.
 func (r Roots) Check(path string) error {
-	real, err := filepath.EvalSymlinks(path)
-	if _, there := os.Lstat(path); os.IsNotExist(err) && there != nil { // else it is a link to what is not there
-		if real, err = filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
-			real = filepath.Join(real, filepath.Base(path))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotAllowed, err)
-	}
-	for _, root := range r {
-		if resolved, err := filepath.EvalSymlinks(root); err == nil && below(resolved, real) {
-			return nil
-		}
-	}
-	return fmt.Errorf("%w: %s", ErrNotAllowed, path)
+	_, _, err := r.find(path)
+	return err
 }
 
+// find follows the links of a path and of the roots, and gives the first root that the
+// path is below, and the rest of it from there.
 func (r Roots) find(path string) (root, rest string, err error) {
-	clean := filepath.Clean(path)
+	real, err := follow(path)
+	if err != nil {
+		return "", "", fmt.Errorf("%w: %w", ErrNotAllowed, err)
+	}
 	for _, root := range r {
-		if below(root, clean) {
-			rest, err := filepath.Rel(root, clean)
-			return root, rest, err
+		resolved, err := filepath.EvalSymlinks(root)
+		if err != nil || !below(resolved, real) {
+			continue
 		}
+		rest, err := filepath.Rel(resolved, real)
+		return resolved, rest, err
 	}
 	return "", "", fmt.Errorf("%w: %s", ErrNotAllowed, path)
+}
+
+// follow is a path without links. Its last part need not exist; a link there that leads
+// to nothing could be made to lead anywhere, and is an error.
+func follow(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if _, there := os.Lstat(path); os.IsNotExist(err) && there != nil {
+		dir, name := filepath.Split(path)
+		if real, err = filepath.EvalSymlinks(dir); err == nil {
+			real = filepath.Join(real, name)
+		}
+	}
+	return real, err
+}
+
+// BackingPath is where an image lies that another, which was opened by the name opened,
+// calls name. As in QEMU a relative name begins at the directory of opened, whatever
+// links lead to the file, and what ".." means is left to the kernel.
+func BackingPath(opened, name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	dir, _ := filepath.Split(opened)
+	return dir + name
 }
 
 func below(root, path string) bool {

@@ -16,11 +16,14 @@ type Card struct {
 	RoundTrip time.Duration `json:"roundTrip"`
 	// Zones is the version of the time zone rules that slots are computed with,
 	// and ZonesHash tells apart what has the same version and differs.
-	Zones     string    `json:"zones"`
-	ZonesHash string    `json:"zonesHash"`
-	Cores     int       `json:"cores"`   // GOMAXPROCS
-	Started   time.Time `json:"started"` // by Redis TIME, as Seen is
-	Seen      time.Time `json:"seen"`
+	Zones     string `json:"zones"`
+	ZonesHash string `json:"zonesHash"`
+	// Zone is what an api process takes for the zone of ZStack's clients, IANA name;
+	// "" of other processes, and of apis older than it.
+	Zone    string    `json:"zone,omitempty"`
+	Cores   int       `json:"cores"`   // GOMAXPROCS
+	Started time.Time `json:"started"` // by Redis TIME, as Seen is
+	Seen    time.Time `json:"seen"`
 }
 
 // CardPace is how often a process writes its card, and CardLife how old the

@@ -158,7 +158,7 @@ func (r *Roles) lookAtSent(ctx context.Context, n int, v *view) ([]core.Under, e
 		if err != nil {
 			return nil, err
 		}
-		lost, err := r.lostDispatches(ctx, sent, v, taken)
+		lost, err := r.lostDispatches(ctx, n, sent, v, taken)
 		if err != nil {
 			return nil, err
 		}
@@ -185,7 +185,7 @@ func takenBy(fleet core.Fleet) map[string]bool {
 	return taken
 }
 
-func (r *Roles) lostDispatches(ctx context.Context, sent []core.Sent, v *view, taken map[string]bool) ([]core.Under, error) {
+func (r *Roles) lostDispatches(ctx context.Context, n int, sent []core.Sent, v *view, taken map[string]bool) ([]core.Under, error) {
 	ds := make([]core.Dispatch, len(sent))
 	for i, s := range sent {
 		ds[i] = s.Dispatch
@@ -196,22 +196,27 @@ func (r *Roles) lostDispatches(ctx context.Context, sent []core.Sent, v *view, t
 	}
 	var lost []core.Under
 	for i, s := range sent {
-		gone := false
-		switch {
-		case taken[s.Dispatch.ID()]:
-		case places[i] == queue.Pending:
-			gone = v.trusted && !read(v.fleet, s.Dispatch.Queue)
-		case places[i] == queue.Active:
-			// Taken by a worker that does not list it: it died, or its heartbeat is on the way.
-			gone = v.misses(s.Dispatch.ID(), v.fleet.Now)
-		default:
-			gone = true
-		}
-		if gone {
+		if isLost(n, s.Dispatch, places[i], v, taken) {
 			lost = append(lost, core.Under{Dispatch: s.Dispatch})
 		}
 	}
 	return lost, nil
+}
+
+// isLost judges a dispatch that has not begun by where its task is.
+func isLost(n int, d core.Dispatch, place queue.Place, v *view, taken map[string]bool) bool {
+	if place == queue.Active && !taken[d.ID()] {
+		// Taken by a worker that does not list it: it died, or its heartbeat is on the way.
+		return v.misses(n, d.ID(), v.fleet.Now)
+	}
+	v.meets(d.ID())
+	switch {
+	case taken[d.ID()]:
+		return false
+	case place == queue.Pending:
+		return v.trusted && !read(v.fleet, d.Queue)
+	}
+	return true
 }
 
 // read reports whether a live worker reads a queue.
@@ -244,32 +249,71 @@ func (r *Roles) repairLive(ctx context.Context, n int, v *view) error {
 	if err != nil {
 		return err
 	}
-	var lost []core.Under
+	var vanished, lost []core.Under
 	for _, u := range live {
 		id := u.Dispatch.ID()
 		w, known := v.fleet.Workers[u.Worker]
-		switch {
-		case !known || !w.Live:
-			if v.trusted {
-				lost = append(lost, u)
-			}
-		case !holds(v.fleet.Held[u.Worker], id):
-			if v.misses(id, w.Seen) {
-				lost = append(lost, u)
-			}
-		case v.fleet.Now.After(u.Overdue):
-			r.log.WarnContext(ctx, "attempt overdue", "dispatch", id, "worker", u.Worker)
-			if err := r.ownFault(ctx, r.engine.TimeOut(ctx, u), "attempt not timed out", id); err != nil {
-				return err
-			}
-			r.repaired("overdue", 1)
+		if !known || !w.Live {
+			vanished = append(vanished, u)
+			continue
 		}
+		if !holds(v.fleet.Held[u.Worker], id) {
+			if v.misses(n, id, w.Seen) {
+				lost = append(lost, u)
+			}
+			continue
+		}
+		v.meets(id)
+		if err := r.timeOut(ctx, u, v.fleet.Now); err != nil {
+			return err
+		}
+	}
+	if v.trusted {
+		gone, err := r.stillGone(ctx, v.fleet, vanished)
+		if err != nil {
+			return err
+		}
+		lost = append(lost, gone...)
 	}
 	if len(lost) > 0 {
 		r.log.WarnContext(ctx, "attempts lost", "partition", n, "count", len(lost), "worker", lost[0].Worker, "first", lost[0].Dispatch.ID())
 	}
 	r.repaired("lost", len(lost))
 	return r.redispatch(ctx, core.MoveLost, lost)
+}
+
+// timeOut ends an attempt that has overrun its timeout.
+func (r *Roles) timeOut(ctx context.Context, u core.Under, now time.Time) error {
+	if !now.After(u.Overdue) {
+		return nil
+	}
+	id := u.Dispatch.ID()
+	r.log.WarnContext(ctx, "attempt overdue", "dispatch", id, "worker", u.Worker)
+	if err := r.ownFault(ctx, r.engine.TimeOut(ctx, u), "attempt not timed out", id); err != nil {
+		return err
+	}
+	r.repaired("overdue", 1)
+	return nil
+}
+
+// stillGone gives the attempts whose worker is not there by a second look at the fleet
+// either. The first is from the begin of the pass, so it knows nothing of a worker that
+// has come since and has begun what is under way now.
+func (r *Roles) stillGone(ctx context.Context, before core.Fleet, vanished []core.Under) ([]core.Under, error) {
+	if len(vanished) == 0 {
+		return nil, nil
+	}
+	now, err := r.store.Fleet(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(vanished, func(u core.Under) bool {
+		_, knew := before.Workers[u.Worker]
+		w, knows := now.Workers[u.Worker]
+		// One that came and fell silent since is for the next pass, which sees whether
+		// the store was silent as well.
+		return w.Live || knows && !knew
+	}), nil
 }
 
 // holds reports whether a worker says that it has an attempt. One that it lists

@@ -553,13 +553,21 @@ func TestLossOfAWorkerAlarms(t *testing.T) {
 		after time.Duration
 		live  bool
 		want  bool
+		loses bool // the store goes away afterwards
 	}{
-		{0, true, false}, {time.Second, true, false}, {2 * time.Second, false, true}, {3 * time.Second, false, true}, {2*time.Second + alarm, false, false},
-		{20 * time.Second, true, false}, {21 * time.Second, false, true},
+		// Nobody knows who died before the first answer.
+		{after: 0, live: true, want: true}, {after: alarm - 1, live: true, want: true}, {after: alarm, live: true},
+		{after: 12 * time.Second, want: true}, {after: 13 * time.Second, want: true}, {after: 12*time.Second + alarm},
+		{after: 30 * time.Second, live: true}, {after: 31 * time.Second, want: true}, {after: 31*time.Second + alarm},
+		{after: 50 * time.Second, live: true, loses: true},
+		{after: 60 * time.Second, want: true}, {after: 60*time.Second + alarm},
 	} {
 		w.heard(at.Add(c.after))
 		if got := w.view(fleet(c.live)).alarmed; got != c.want {
 			t.Errorf("after %s, b alive %v: alarmed is %v, want %v", c.after, c.live, got, c.want)
+		}
+		if c.loses {
+			w.lose()
 		}
 	}
 }

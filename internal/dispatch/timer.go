@@ -102,7 +102,16 @@ const badRest = 10 * time.Second
 // faults are timers that failed, and when.
 type faults map[string]time.Time
 
-func (f faults) note(timer []string, now time.Time) { f[strings.Join(timer, "|")] = now }
+// note remembers a failure, and forgets those whose rest has passed: their timers may be
+// another replica's by now, or gone.
+func (f faults) note(timer []string, now time.Time) {
+	for key, at := range f {
+		if now.Sub(at) >= badRest {
+			delete(f, key)
+		}
+	}
+	f[strings.Join(timer, "|")] = now
+}
 
 // rest reports whether a timer failed a short while ago.
 func (f faults) rest(timer []string, now time.Time) bool {

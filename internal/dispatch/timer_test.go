@@ -196,6 +196,19 @@ func TestSpoiledTimerIsTriedAgain(t *testing.T) {
 	}
 }
 
+// A timer that failed and is never seen again, since its partition moved on, is forgotten.
+func TestFaultsDoNotPileUp(t *testing.T) {
+	t.Parallel()
+	bad, now := faults{}, time.Now()
+	for _, run := range []string{"x", "y", "z"} {
+		bad.note([]string{"forget", run}, now)
+		now = now.Add(badRest)
+	}
+	if len(bad) != 1 {
+		t.Errorf("%d faults are remembered, want that of the latest", len(bad))
+	}
+}
+
 func TestTimersWaitForRedis(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, store.Options{})

@@ -21,27 +21,37 @@ const (
 	// alarm is how long after the loss of a worker all that waits is looked at in each
 	// pass: long enough for what it had taken to be missed by missesMost heartbeats.
 	alarm = 2 * grace
+	// roundsMost is how many rounds through what waits in its partition an absence is
+	// kept for: in the next one its dispatch is looked at again, unless others that left
+	// the queue moved it out of that look.
+	roundsMost = 2
 )
 
 // A watch is what the reconciler remembers from one pass to the next.
 type watch struct {
-	contact time.Time // since when the store has answered steadily, by our monotonic clock
-	last    time.Time // when it answered last
-	absent  map[string]absence
-	alive   map[string]bool // the workers that were alive
-	lost    time.Time       // when one of them was not any more
-	rounds  map[int]int     // by partition: how far into what waits the looks have come
+	contact time.Time          // since when the store has answered steadily, by our monotonic clock
+	last    time.Time          // when it answered last
+	absent  map[string]absence // by dispatch
+	alive   map[string]bool    // the workers that were alive
+	lost    time.Time          // when one of them was not any more, or may not have been
+	rounds  map[int]int        // by partition: how far into what waits the looks have come
 }
 
 // An absence counts the heartbeats that did not list a dispatch.
 type absence struct {
-	beat  time.Time // the last of them
-	beats int
+	partition int
+	beat      time.Time // the last of them
+	beats     int
+	rounds    int // through its partition that have ended since
 }
 
 // heard notes an answer of the store. After a silence the contact counts anew,
-// also when nothing failed: who could not be heard could not send heartbeats.
+// also when nothing failed: who could not be heard could not send heartbeats. With
+// the first answer nobody knows who died before it, so it counts as the loss of a worker.
 func (w *watch) heard(now time.Time) {
+	if w.contact.IsZero() {
+		w.lost = now
+	}
 	if w.contact.IsZero() || now.Sub(w.last) > heldUp {
 		w.contact = now
 	}
@@ -54,8 +64,11 @@ func (w *watch) lose() { *w = watch{} }
 // view gives what a pass judges by. It is to be asked for when the fleet was heard.
 func (w *watch) view(f core.Fleet) *view {
 	w.count(f)
+	if w.absent == nil {
+		w.absent = map[string]absence{}
+	}
 	return &view{
-		fleet: f, trusted: w.last.Sub(w.contact) >= grace, before: w.absent, absent: map[string]absence{},
+		fleet: f, trusted: w.last.Sub(w.contact) >= grace, absent: w.absent,
 		alarmed: !w.lost.IsZero() && w.last.Sub(w.lost) < alarm, begun: w.rounds, rounds: map[int]int{},
 	}
 }
@@ -75,18 +88,32 @@ func (w *watch) count(f core.Fleet) {
 	}
 }
 
-// keep takes over what a pass has found out.
-func (w *watch) keep(v *view) { w.absent, w.rounds = v.absent, v.rounds }
+// keep takes over how far a pass has come. An absence outlives passes that do not look
+// at its dispatch; it is forgotten when whole rounds have not met the dispatch, which has
+// begun then, and when the partition is not ours any more.
+func (w *watch) keep(v *view) {
+	w.rounds = v.rounds
+	for id, a := range w.absent {
+		at, ours := v.rounds[a.partition]
+		if at == 0 {
+			a.rounds++
+		}
+		if !ours || a.rounds > roundsMost {
+			delete(w.absent, id)
+			continue
+		}
+		w.absent[id] = a
+	}
+}
 
 // A view is the fleet as one pass sees it.
 type view struct {
 	fleet   core.Fleet
-	trusted bool // workers may be judged
-	before  map[string]absence
-	absent  map[string]absence
-	alarmed bool        // a worker was lost lately
-	begun   map[int]int // the rounds as the pass before left them
-	rounds  map[int]int // and as this one does
+	trusted bool               // workers may be judged
+	absent  map[string]absence // the watch's own
+	alarmed bool               // a worker was lost lately
+	begun   map[int]int        // the rounds as the pass before left them
+	rounds  map[int]int        // and as this one does
 }
 
 // A look is one reading of a part of what waits in a partition.
@@ -118,13 +145,17 @@ func (v *view) next(n int, had []look) (from int, more bool) {
 	return 0, false
 }
 
-// misses notes that a heartbeat, of the given instant, does not list a dispatch,
-// and reports whether that was so too often.
-func (v *view) misses(dispatch string, beat time.Time) bool {
-	a := v.before[dispatch]
+// misses notes that a heartbeat, of the given instant, does not list a dispatch of a
+// partition, and reports whether that was so too often.
+func (v *view) misses(n int, dispatch string, beat time.Time) bool {
+	a := v.absent[dispatch]
+	a.partition, a.rounds = n, 0
 	if beat.After(a.beat) {
-		a = absence{beat, a.beats + 1}
+		a.beat, a.beats = beat, a.beats+1
 	}
 	v.absent[dispatch] = a
 	return v.trusted && a.beats > missesMost
 }
+
+// meets notes that a dispatch is where it should be.
+func (v *view) meets(dispatch string) { delete(v.absent, dispatch) }

@@ -53,7 +53,7 @@ func TestExampleWorker(t *testing.T) {
 		t.Errorf("run ended as %s with output %q", r.State, got)
 	}
 	testenv.Eventually(t, 5*time.Second, func() error {
-		pieces, err := h.eng.Log(h.ctx, r.ID, 0, 1, "", 0)
+		pieces, err := h.eng.Log(h.ctx, r.ID, 0, 1, "")
 		if err == nil && (len(pieces) == 0 || pieces[0].Text != "attempt 1: thinking of Ada\n") {
 			err = fmt.Errorf("live log is %v", pieces)
 		}

@@ -71,20 +71,24 @@ func (e *Engine) newMeta(ctx context.Context, noun string, m *core.Meta) error {
 		return err
 	}
 	m.Version, m.Created, m.Updated = 0, now.UTC(), now.UTC()
-	return checkMeta(m)
+	return checkMeta(m, "")
 }
 
-func checkMeta(m *core.Meta) error {
+// checkMeta checks name and description. A name that stays as it was is not judged
+// again, so that a thing from before a rule can still be changed; before is "" for a
+// new one.
+func checkMeta(m *core.Meta, before string) error {
 	m.Name = strings.TrimSpace(m.Name)
-	switch {
-	case m.Name == "":
-		return core.InvalidField("name", "name must not be empty")
-	case !utf8.ValidString(m.Name) || !utf8.ValidString(m.Description):
-		return core.InvalidField("name", "name and description must be valid UTF-8")
-	case utf8.RuneCountInString(m.Name) > core.MaxName:
-		return core.InvalidField("name", "name has %d characters, at most %d are allowed", utf8.RuneCountInString(m.Name), core.MaxName)
-	case utf8.RuneCountInString(m.Description) > core.MaxDescription:
-		return core.InvalidField("description", "description has %d characters, at most %d are allowed", utf8.RuneCountInString(m.Description), core.MaxDescription)
+	if m.Name != before || m.Name == "" {
+		if err := core.CheckName("name", m.Name); err != nil {
+			return err
+		}
+	}
+	switch n := utf8.RuneCountInString(m.Description); {
+	case !utf8.ValidString(m.Description):
+		return core.InvalidField("description", "description must be valid UTF-8")
+	case n > core.MaxDescription:
+		return core.InvalidField("description", "description has %d characters, at most %d are allowed", n, core.MaxDescription)
 	}
 	return nil
 }

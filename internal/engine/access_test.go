@@ -36,7 +36,7 @@ func TestAccess(t *testing.T) {
 		{"ledger days", false, func(ctx context.Context) error { _, err := h.eng.LedgerDays(ctx, tr.UUID); return err }},
 		{"run", false, func(ctx context.Context) error { _, err := h.eng.Run(ctx, run.ID); return err }},
 		{"steps", false, func(ctx context.Context) error { _, err := h.eng.Steps(ctx, run.ID); return err }},
-		{"log", false, func(ctx context.Context) error { _, err := h.eng.Log(ctx, run.ID, 0, 1, "", 0); return err }},
+		{"log", false, func(ctx context.Context) error { _, err := h.eng.Log(ctx, run.ID, 0, 1, ""); return err }},
 		{"update job", true, func(ctx context.Context) error {
 			_, err := h.eng.UpdateJob(ctx, job.UUID, 0, func(*core.Job) error { return unchanged })
 			return err

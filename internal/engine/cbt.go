@@ -3,7 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/takt-dev/takt/internal/cbt"
@@ -112,8 +112,9 @@ func (e *Engine) UpdateCBTTask(ctx context.Context, uuid string, version int64, 
 		if err := change(&changed); err != nil {
 			return err
 		}
+		name := t.Name
 		t.Name, t.Description = changed.Name, changed.Description
-		if err := checkMeta(&t.Meta); err != nil {
+		if err := checkMeta(&t.Meta, name); err != nil {
 			return err
 		}
 		now, err := e.store.Now(ctx)
@@ -180,7 +181,7 @@ func (e *Engine) CBTDetails(ctx context.Context, t core.CBTTask) ([]cbt.Details,
 			continue
 		}
 		if err := json.Unmarshal(answers[i], &out[i]); err != nil {
-			return nil, errors.Join(errors.New("read details of CBT task "+t.UUID), err)
+			return nil, fmt.Errorf("read details of CBT task %s: %w", t.UUID, err)
 		}
 	}
 	return out, nil

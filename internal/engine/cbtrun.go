@@ -70,7 +70,7 @@ func (e *Engine) beginCBT(ctx context.Context, t core.CBTTask, m core.CBTMove) (
 	if m.Status != "" {
 		t.Status = m.Status
 	}
-	if m.Status == core.CBTStopped {
+	if m.Status == core.CBTStopped || m.Status == core.CBTStarting { // as cbtmove.lua has it
 		t.Reason = ""
 	}
 	t.Seq = max(t.Seq, m.Seq)

@@ -46,14 +46,14 @@ func (e *Engine) UpdateGroup(ctx context.Context, uuid string, version int64, ch
 		if g.Parameters, err = e.opened(g.Parameters); err != nil {
 			return err
 		}
-		before := g.Type
+		name, before := g.Name, g.Type
 		if err := change(&g); err != nil {
 			return err
 		}
 		if g.Type != before && len(g.Members) > 0 {
 			return core.Errorf(core.Conflict, "the job group has %d jobs of type %s; remove them before changing its type", len(g.Members), before)
 		}
-		if err := checkMeta(&g.Meta); err != nil {
+		if err := checkMeta(&g.Meta, name); err != nil {
 			return err
 		}
 		spec, err := e.checkGroup(ctx, g)

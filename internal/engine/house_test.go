@@ -186,8 +186,13 @@ func (f *faults) SettleMember(ctx context.Context, group, job string) error {
 	return f.do("SettleMember", func() error { return f.Store.SettleMember(ctx, group, job) })
 }
 
-func (f *faults) SetLink(ctx context.Context, t core.Target, trigger string, bound bool) error {
-	return f.do("SetLink", func() error { return f.Store.SetLink(ctx, t, trigger, bound) })
+func (f *faults) SetLink(ctx context.Context, t core.Target, trigger string, bound bool, note string) error {
+	return f.do("SetLink", func() error { return f.Store.SetLink(ctx, t, trigger, bound, note) })
+}
+
+func (f *faults) Trigger(ctx context.Context, uuid string, dead bool) (t core.Trigger, err error) {
+	err = f.do("Trigger", func() (err error) { t, err = f.Store.Trigger(ctx, uuid, dead); return err })
+	return t, err
 }
 
 func (f *faults) Link(ctx context.Context, t core.Target, trigger string, most int) error {

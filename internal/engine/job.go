@@ -52,14 +52,14 @@ func (e *Engine) UpdateJob(ctx context.Context, uuid string, version int64, chan
 		if j.Parameters, err = e.opened(j.Parameters); err != nil {
 			return err
 		}
-		before := j.Type
+		name, before := j.Name, j.Type
 		if err := change(&j); err != nil {
 			return err
 		}
 		if j.Type != before && j.Group != "" {
 			return core.Errorf(core.Conflict, "the job is in job group %q, whose jobs are of type %s; remove it there before changing its type", j.Group, before)
 		}
-		if err := checkMeta(&j.Meta); err != nil {
+		if err := checkMeta(&j.Meta, name); err != nil {
 			return err
 		}
 		spec, err := e.checkJob(ctx, j)

@@ -53,8 +53,10 @@ type Definitions interface {
 	ListTriggers(ctx context.Context, partition int) ([]core.Trigger, error)
 	Link(ctx context.Context, t core.Target, trigger string, most int) error // NotFound, Exhausted
 	Links(ctx context.Context, targets []string) (map[string][]string, error)
-	SetLink(ctx context.Context, t core.Target, trigger string, bound bool) error
-	TargetExists(ctx context.Context, t core.Target) (bool, error)
+	// NoteLink gives the note that SetLink wants. What SetLink is told is to be read in
+	// between; it changes nothing where somebody noted the link later.
+	NoteLink(ctx context.Context, t core.Target, trigger string) (exists bool, note string, err error)
+	SetLink(ctx context.Context, t core.Target, trigger string, bound bool, note string) error
 }
 
 // Runs are runs, steps and attempts.
@@ -75,7 +77,7 @@ type Runs interface {
 	Run(ctx context.Context, run string) (core.Run, error) // NotFound
 	Steps(ctx context.Context, run string) ([]core.Step, error)
 	ListRuns(ctx context.Context, f core.RunFilter) (core.RunPage, error) // Invalid: the cursor
-	ReadLog(ctx context.Context, run string, step, attempt int, after string, wait time.Duration) ([]core.LogPiece, error)
+	ReadLog(ctx context.Context, run string, step, attempt int, after string) ([]core.LogPiece, error)
 }
 
 // Fires are slots and the ledger.

@@ -204,11 +204,10 @@ func (e *Engine) RetryRun(ctx context.Context, run, key string) (core.Run, error
 	return e.started(ctx, a)
 }
 
-// Log gives the pieces of an attempt's live log after a position, waiting up to
-// wait for the first new one.
-func (e *Engine) Log(ctx context.Context, run string, step, attempt int, after string, wait time.Duration) ([]core.LogPiece, error) {
+// Log gives the pieces of an attempt's live log after a position, "" for all.
+func (e *Engine) Log(ctx context.Context, run string, step, attempt int, after string) ([]core.LogPiece, error) {
 	if _, err := e.Run(ctx, run); err != nil {
 		return nil, err
 	}
-	return e.store.ReadLog(ctx, run, step, attempt, after, wait)
+	return e.store.ReadLog(ctx, run, step, attempt, after)
 }

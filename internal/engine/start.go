@@ -22,9 +22,7 @@ type RunRequest struct {
 	Fire    core.FireID
 	Overlap core.Overlap
 	At      time.Time // the slot or the present; part of the run's id
-	RetryOf string
-	Dialect core.Dialect // of who asks; "" = the target's
-	Only    []string     // of a group: no other of its jobs; nil = all of them
+	Only    []string  // of a group: no other of its jobs; nil = all of them
 }
 
 // Start plans and admits a run, and sends what is ready. A target that is
@@ -76,7 +74,7 @@ type plan struct {
 
 // plan turns a target into steps. It changes nothing.
 func (e *Engine) plan(ctx context.Context, r RunRequest) (plan, error) {
-	p := plan{run: core.Run{Target: r.Target, Trigger: r.Trigger, Fire: r.Fire, Request: r.Request, RetryOf: r.RetryOf}}
+	p := plan{run: core.Run{Target: r.Target, Trigger: r.Trigger, Fire: r.Fire, Request: r.Request}}
 	switch r.Target.Kind {
 	case core.GroupTarget:
 		g, jobs, err := e.store.Blueprint(ctx, r.Target.UUID)
@@ -97,9 +95,6 @@ func (e *Engine) plan(ctx context.Context, r RunRequest) (plan, error) {
 		}
 	default:
 		return p, fmt.Errorf("plan run: target kind %q", r.Target.Kind)
-	}
-	if r.Dialect != "" {
-		p.run.Dialect = r.Dialect
 	}
 	return p, nil
 }

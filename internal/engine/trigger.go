@@ -116,7 +116,7 @@ func (e *Engine) changeTrigger(ctx context.Context, old core.Trigger, change fun
 	if err := change(&t); err != nil {
 		return t, err
 	}
-	if err := checkMeta(&t.Meta); err != nil {
+	if err := checkMeta(&t.Meta, old.Name); err != nil {
 		return t, err
 	}
 	now, err := e.store.Now(ctx)
@@ -448,22 +448,19 @@ func (e *Engine) unbind(ctx context.Context, trigger string, target core.Target)
 		return ok, finalStale(err)
 	}
 	e.events.RingTrigger(trigger)
-	e.settleLater(ctx, e.store.SetLink(ctx, target, trigger, false))
+	e.settleLater(ctx, e.SettleLink(ctx, target, trigger))
 	return ok, nil
 }
 
 // SettleLink makes a target and a trigger agree on whether they are bound: the
 // trigger's list is the truth, unless the target is gone.
 func (e *Engine) SettleLink(ctx context.Context, target core.Target, trigger string) error {
-	t, err := e.store.Trigger(ctx, trigger, false)
-	if core.Is(err, core.NotFound) {
-		return e.store.SetLink(ctx, target, trigger, false)
-	}
+	exists, note, err := e.store.NoteLink(ctx, target, trigger)
 	if err != nil {
 		return err
 	}
-	exists, err := e.store.TargetExists(ctx, target)
-	if err != nil {
+	t, err := e.store.Trigger(ctx, trigger, false)
+	if err != nil && !core.Is(err, core.NotFound) {
 		return err
 	}
 	_, bound := t.Binding(target.UUID)
@@ -471,7 +468,7 @@ func (e *Engine) SettleLink(ctx context.Context, target core.Target, trigger str
 		_, err := e.unbind(ctx, trigger, target)
 		return err
 	}
-	return e.store.SetLink(ctx, target, trigger, bound)
+	return e.store.SetLink(ctx, target, trigger, bound, note)
 }
 
 // SettleMember makes a job and a group agree on whether it is a member.

@@ -490,3 +490,21 @@ func TestBindMeetsADelete(t *testing.T) {
 		t.Errorf("links of a job that is gone: %v", links)
 	}
 }
+
+// TestUnbindWhileTheLinkIsSettled lets another process unbind between the look of one that
+// settles the link and its writing.
+func TestUnbindWhileTheLinkIsSettled(t *testing.T) {
+	h := newHouse(t)
+	tr, j := h.trigger("t", yearly(), ""), h.job("j")
+	h.bind(tr, ofJob(j))
+	h.faults.then("Trigger", func() {
+		if ok, err := h.eng.Unbind(h.ctx, tr.UUID, ofJob(j)); !ok || err != nil {
+			t.Errorf("unbind: got %v, %v", ok, err)
+		}
+	})
+	h.ok(h.eng.SettleLink(h.Context(), ofJob(j), tr.UUID))
+	h.reconcile()
+	if links := must(h.eng.Links(h.ctx, []string{j.UUID}))(h)[j.UUID]; len(links) != 0 {
+		t.Errorf("the job's links are %v, want none: it is bound to nothing", links)
+	}
+}

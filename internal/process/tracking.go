@@ -68,14 +68,15 @@ type tracker interface {
 	CBTTasks(ctx context.Context) ([]core.CBTTask, error)
 }
 
-// tend serves again what the process before served, and sweeps until stop is called,
-// which waits.
+// tend watches the room that sessions take and, beside that, serves again what the
+// process before served and then sweeps, until stop is called, which waits.
 func tend(ctx context.Context, h *tracking.Host, eng tracker, log *slog.Logger) (stop func()) {
 	if h == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var tending sync.WaitGroup
+	tending.Go(func() { h.Watch(ctx) })
 	tending.Go(func() {
 		h.Resume(ctx)
 		g := grace{log: log, missing: map[string]time.Time{}}

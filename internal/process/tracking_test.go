@@ -3,7 +3,9 @@ package process
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/takt-dev/takt/internal/cbt"
+	"github.com/takt-dev/takt/internal/cbt/cbttest"
 	"github.com/takt-dev/takt/internal/config"
 	"github.com/takt-dev/takt/internal/core"
 )
@@ -124,4 +127,56 @@ func TestSweeperWaits(t *testing.T) {
 			t.Errorf("%s: spared is %v, want %v", c.name, got, c.want)
 		}
 	}
+}
+
+// A worker that starts watches the room of its guests from the first moment, whatever the
+// sessions that it has to serve again wait for.
+func TestRoomIsWatchedFromTheStart(t *testing.T) {
+	t.Parallel()
+	root, dir := t.TempDir(), cbttest.SmallDisk(t, 4<<20)
+	const uuid, volume, task = "4d1c2b0e7c2a4b579a620d3d7a1b9f01", "4d1c2b0e7c2a4b579a620d3d7a1b9f02", "4d1c2b0e7c2a4b579a620d3d7a1b9f03"
+	disk := filepath.Join(root, "disk")
+	own := filepath.Join(dir, uuid)
+	scratch := filepath.Join(own, cbt.CheckpointName(task, 1)+"s0.scratch")
+	resuming, err := cbt.Lock(t.Context(), cbt.Target{Dir: filepath.Join(own, "order")}, 0) // an order has the machine
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, size := range map[string]int{disk: 0, filepath.Join(own, "order", "open"): 1, scratch: 1 << 20, filepath.Join(dir, "other"): 3<<20 - 128<<10} {
+		if err := os.WriteFile(file, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := &tale{heard: make(chan string, 10)}
+	h, err := tracked(config.CBT{Roots: []string{root}, Dir: dir, Machines: []config.CBTMachine{{
+		UUID: uuid, QMP: filepath.Join(root, "qmp"), Disks: []config.CBTVolume{{Volume: volume, Path: disk, Format: "qcow2"}},
+	}}}, slog.New(log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := tend(t.Context(), h, tasks{uuids: []string{task}}, slog.New(log))
+	defer stop()
+	defer resuming()
+	if first := <-log.heard; first != "session ended for its guest to go on writing" {
+		t.Errorf("the worker first says %q, want that a session was ended for its guest", first)
+	}
+	if _, err := os.Stat(scratch); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the scratch image: %v, want it gone", err)
+	}
+}
+
+// tale is a log that is heard.
+type tale struct {
+	slog.Handler
+	heard chan string
+}
+
+func (*tale) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+
+func (l *tale) Handle(_ context.Context, r slog.Record) error {
+	select {
+	case l.heard <- r.Message:
+	default:
+	}
+	return nil
 }

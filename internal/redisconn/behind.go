@@ -3,6 +3,7 @@ package redisconn
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -50,4 +51,23 @@ func inTurn(items []*folded) []*folded {
 		slices.SortStableFunc(items, func(a, b *folded) int { return cmp.Compare(rank[a.behind], rank[b.behind]) })
 	}
 	return items
+}
+
+var errOvertook = errors.New("was enqueued before the script that it is owed by")
+
+// overtake takes tasks that went behind for not gone when a script before them is made
+// again: Redis did not know it, as after a restart, but knew how to enqueue. Whoever found
+// them has dropped them by now, since what the script writes was not there.
+func overtake(calls, again [][]*folded) {
+	before := func(call []*folded) bool { return call[0].script != nil && !call[0].behind }
+	if !slices.ContainsFunc(again, before) {
+		return
+	}
+	for _, call := range calls {
+		for _, item := range call {
+			if item.behind && item.err == nil {
+				item.err = errOvertook
+			}
+		}
+	}
 }

@@ -60,6 +60,53 @@ func TestTasksGoAlongOnce(t *testing.T) {
 	}
 }
 
+// Redis has restarted and somebody has enqueued since, so that it knows how to, but not the
+// script that the tasks are owed by: they are in their queue before it is done.
+func TestTasksThatOvertookTheirScriptHaveNotGone(t *testing.T) {
+	b := newFoldBench(t)
+	b.warm(t, enqueueScript)
+	g := &Gather{}
+	g.Put("q", "a", "message")
+	got, err := b.fold.Call(g.Behind(t.Context()), pendingScript, []string{PendingKey("q")})
+	if err != nil || got != int64(1) {
+		t.Fatalf("the script was answered %v, %v, want it done behind the task", got, err)
+	}
+	if g.Went() {
+		t.Error("the task is said to have gone, though it was there before its script")
+	}
+	if err := b.client.Del(t.Context(), PendingKey("q"), "asynq:{q}:t:a").Err(); err != nil { // a worker dropped it
+		t.Fatal(err)
+	}
+	if err := g.Send(t.Context(), b.fold); err != nil || b.client.LLen(t.Context(), PendingKey("q")).Val() != 1 {
+		t.Errorf("sent again: %v, and it is not in its queue", err)
+	}
+}
+
+// Tasks of one caller that are sent alone do not take those of another along, whose
+// script is still to come.
+func TestTasksSentAloneTakeNobodysAlong(t *testing.T) {
+	b := newFoldBench(t)
+	b.warm(t, pendingScript, enqueueScript)
+	b.holdWire()
+	b.queue(t, func() {
+		g := &Gather{}
+		g.Put("q", "behind", "message")
+		got, err := b.fold.Call(g.Behind(t.Context()), pendingScript, []string{PendingKey("q")})
+		if err != nil || got != int64(1) {
+			t.Errorf("the script was answered %v, %v, want it to find the other's task only", got, err)
+		}
+	})
+	// Who sends for all sends its own last.
+	b.queue(t, func() {
+		g := &Gather{}
+		g.Put("q", "alone", "message")
+		if err := g.Send(t.Context(), b.fold); err != nil {
+			t.Error(err)
+		}
+	})
+	b.letGo()
+}
+
 // The script's answer is its caller's also where the tasks found no place.
 func TestTasksThatFailLeaveTheScriptItsAnswer(t *testing.T) {
 	b := newFoldBench(t)

@@ -61,7 +61,7 @@ func (f *folded) sameCall(g *folded) bool {
 		return g.script == nil && f.keys[0] == g.keys[0]
 	}
 	alike := len(f.args) == len(g.args) || f.parts > 0 && g.parts > 0
-	return !f.alone && !g.alone && f.script == g.script && alike && slices.Equal(f.keys, g.keys)
+	return !f.alone && !g.alone && f.behind == g.behind && f.script == g.script && alike && slices.Equal(f.keys, g.keys)
 }
 
 // size is the number of items of the script.
@@ -126,9 +126,12 @@ func (f *Fold) send(ctx context.Context, items []*folded) {
 	calls := byCall(items)
 	for range foldTries {
 		f.exec(ctx, calls)
-		if calls = f.again(ctx, calls); len(calls) == 0 {
+		again := f.again(ctx, calls)
+		if len(again) == 0 {
 			return
 		}
+		overtake(calls, again)
+		calls = again
 	}
 }
 

@@ -302,7 +302,7 @@ func TestDeletesLeaveWordForOthers(t *testing.T) {
 	job, group := core.Target{Kind: core.JobTarget, UUID: a}, core.Target{Kind: core.GroupTarget, UUID: g}
 	for _, target := range []core.Target{job, group} {
 		w.ok(w.store.Link(t.Context(), target, tr, 9))
-		w.ok(w.store.SetLink(t.Context(), target, tr, true))
+		w.settleLink(target, tr, true)
 	}
 	row := w.rdb.HGet(t.Context(), "takt:{p:0}:job", a).Val()
 	row = strings.NewReplacer(a, "A").Replace(row)
@@ -321,7 +321,7 @@ func TestDeletesLeaveWordForOthers(t *testing.T) {
 	}, "- group G "+row, "- members:G A", "+ outbox link|group|G|T")
 	w.reconcileMembers()
 	for _, target := range []core.Target{job, group} {
-		w.ok(w.store.SetLink(t.Context(), target, tr, false))
+		w.settleLink(target, tr, false)
 	}
 	// What tells of the job's history goes by itself.
 	was := "takt:{p:0}:was:" + a
@@ -332,6 +332,33 @@ func TestDeletesLeaveWordForOthers(t *testing.T) {
 	if left := w.keys(); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
 	}
+}
+
+// settleLink settles a link as who knows how it is.
+func (w *world) settleLink(t core.Target, trigger string, bound bool) {
+	w.Helper()
+	_, note, err := w.store.NoteLink(w.Context(), t, trigger)
+	w.ok(err)
+	w.ok(w.store.SetLink(w.Context(), t, trigger, bound, note))
+}
+
+// Of all who settle a link at once only the last to begin writes, since it has read last.
+func TestLinkIsWrittenByTheLastNote(t *testing.T) {
+	w := newWorld(t, store.Options{})
+	target := core.Target{Kind: core.JobTarget, UUID: w.job("A")}
+	note := func() string {
+		t.Helper()
+		_, note, err := w.store.NoteLink(t.Context(), target, "T")
+		w.ok(err)
+		return note
+	}
+	first, last := note(), note()
+	w.wantChanges("the first", func() { w.ok(w.store.SetLink(t.Context(), target, "T", true, first)) })
+	w.wantChanges("the last", func() { w.ok(w.store.SetLink(t.Context(), target, "T", true, last)) }, "+ links:A T", "- outbox link|job|A|T")
+	w.wantChanges("the last again", func() { w.ok(w.store.SetLink(t.Context(), target, "T", false, last)) })
+	late := note()
+	w.wantChanges("another settles it whole meanwhile", func() { w.settleLink(target, "T", false) }, "- links:A T", "- outbox link|job|A|T")
+	w.wantChanges("who was late", func() { w.ok(w.store.SetLink(t.Context(), target, "T", true, late)) })
 }
 
 func TestLinks(t *testing.T) {
@@ -350,16 +377,18 @@ func TestLinks(t *testing.T) {
 	links := must(w.store.Links(t.Context(), []string{target.UUID, other}))(w)
 	slices.Sort(links[target.UUID])
 	wantEqual(t, "links", links, map[string][]string{target.UUID: {"T1", "T2"}, other: {}})
-	w.wantChanges("confirm", func() { w.ok(w.store.SetLink(t.Context(), target, "T1", true)) }, "- outbox link|job|A|T1")
-	w.wantChanges("free", func() { w.ok(w.store.SetLink(t.Context(), target, "T2", false)) }, "- links:A T2", "- outbox link|job|A|T2")
+	w.wantChanges("confirm", func() { w.settleLink(target, "T1", true) }, "- outbox link|job|A|T1")
+	w.wantChanges("free", func() { w.settleLink(target, "T2", false) }, "- links:A T2", "- outbox link|job|A|T2")
 	for _, row := range []struct {
 		target core.Target
 		want   bool
 	}{
 		{target, true}, {core.Target{Kind: core.GroupTarget, UUID: target.UUID}, false}, {core.Target{Kind: core.JobTarget, UUID: other}, false},
 	} {
-		if got := must(w.store.TargetExists(t.Context(), row.target))(w); got != row.want {
-			t.Errorf("%s %s exists: got %v, want %v", row.target.Kind, w.names[row.target.UUID], got, row.want)
+		got, note, err := w.store.NoteLink(t.Context(), row.target, "T9")
+		if got != row.want || err != nil {
+			t.Errorf("%s %s exists: got %v (%v), want %v", row.target.Kind, w.names[row.target.UUID], got, err, row.want)
 		}
+		w.ok(w.store.SetLink(t.Context(), row.target, "T9", false, note))
 	}
 }

@@ -140,8 +140,11 @@ func addWorker(f *core.Fleet, z redis.Z, workers, loads map[string]string) error
 	if err := json.Unmarshal([]byte(text), &w); err != nil {
 		return fmt.Errorf("read worker %s: %w", id, err)
 	}
-	if err := json.Unmarshal([]byte(loads[id]), &l); err != nil {
-		return fmt.Errorf("read load of worker %s: %w", id, err)
+	// It may leave between the two readings.
+	if text := loads[id]; text != "" {
+		if err := json.Unmarshal([]byte(text), &l); err != nil {
+			return fmt.Errorf("read load of worker %s: %w", id, err)
+		}
 	}
 	w.Seen = fromMillis(int64(z.Score))
 	w.Live = f.Now.Sub(w.Seen) < LiveFor
@@ -153,11 +156,12 @@ func addWorker(f *core.Fleet, z redis.Z, workers, loads map[string]string) error
 
 // Leave removes a worker that has stopped in good order.
 func (s *Store) Leave(ctx context.Context, worker string) error {
-	pipe := s.rdb.Pipeline()
-	pipe.ZRem(ctx, fleetRoot+":beat", worker)
-	pipe.HDel(ctx, fleetRoot+":load", worker)
-	pipe.HDel(ctx, fleetRoot+":workers", worker)
-	_, err := pipe.Exec(ctx)
+	_, err := s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.ZRem(ctx, fleetRoot+":beat", worker)
+		pipe.HDel(ctx, fleetRoot+":load", worker)
+		pipe.HDel(ctx, fleetRoot+":workers", worker)
+		return nil
+	})
 	return unavailable("leave the fleet", err)
 }
 

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,6 +90,41 @@ func TestWorkersLeaveAndAreForgotten(t *testing.T) {
 	f = must(w.store.Fleet(ctx))(w)
 	if len(f.Workers) != 1 || len(f.Held) != 1 || len(f.Types) != 3 || len(f.Resources) != 3 {
 		t.Errorf("got %d workers, %d types, %d resources; want 1, and all that was ever announced", len(f.Workers), len(f.Types), len(f.Resources))
+	}
+}
+
+// A worker that leaves between two readings spoils no look at the others.
+func TestFleetWithHalfAWorker(t *testing.T) {
+	for _, row := range []string{"load", "workers"} {
+		t.Run("no "+row, func(t *testing.T) {
+			w := newWorld(t, store.Options{})
+			ctx := t.Context()
+			for _, name := range []string{"w1", "w2"} {
+				self := someWorker(name)
+				must(w.store.Beat(ctx, core.Heartbeat{Worker: name, Running: []string{"d-" + name}}, &self))(w)
+			}
+			w.ok(w.rdb.HDel(ctx, "takt:{w}:"+row, "w1").Err())
+			f := must(w.store.Fleet(ctx))(w)
+			if !f.Workers["w2"].Live || !slices.Equal(f.Held["w2"].Running, []string{"d-w2"}) {
+				t.Errorf("got %+v and %+v of the other worker", f.Workers["w2"], f.Held["w2"])
+			}
+			if len(f.Held["w1"].Running) != 0 {
+				t.Errorf("got %+v of the one that leaves, want nothing held", f.Held["w1"])
+			}
+		})
+	}
+}
+
+// Nobody sees a worker that has left by half.
+func TestLeaveIsOneStep(t *testing.T) {
+	w := newWorld(t, store.Options{})
+	self := someWorker("w1")
+	must(w.store.Beat(t.Context(), core.Heartbeat{Worker: "w1"}, &self))(w)
+	w.ok(w.rdb.ConfigResetStat(t.Context()).Err())
+	w.ok(w.store.Leave(t.Context(), "w1"))
+	stats := must(w.rdb.Info(t.Context(), "commandstats").Result())(w)
+	if !strings.Contains(stats, "cmdstat_exec:calls=1,") {
+		t.Errorf("the commands are %s, want them in one transaction", stats)
 	}
 }
 

@@ -10,11 +10,12 @@ import (
 // scripts are all of the store's scripts by the name of their file.
 var scripts = map[string]*redis.Script{
 	"admit": admitScript, "plan": planScript, "expand": expandScript, "begin": beginScript, "finish": finishScript,
-	"move": moveScript, "cancel": cancelScript, "forget": forgetScript, "dropplan": dropPlanScript, "tally": tallyScript,
+	"move": moveScript, "cancel": cancelScript, "forget": forgetScript, "dropplan": dropPlanScript, "tally": tallyScript, "appendlog": appendLogScript,
 	"put": putScript, "dropjob": dropJobScript, "dropgroup": dropGroupScript, "claim": claimScript, "enroll": enrollScript,
 	"withdraw": withdrawScript, "unclaim": unclaimScript, "confirm": confirmScript, "link": linkScript,
+	"notelink": noteLinkScript, "setlink": setLinkScript,
 	"trigger": triggerScript, "advance": advanceScript, "lookup": lookupScript, "decide": decideScript, "trim": trimScript,
-	"open": openScript, "page": pageScript, "bury": buryScript, "beat": beatScript, "lease": leaseScript,
+	"open": openScript, "page": pageScript, "bury": buryScript, "beat": beatScript, "lease": leaseScript, "format": formatScript,
 	"newaccount": newAccountScript, "setaccount": setAccountScript, "putsession": putSessionScript, "puttoken": putTokenScript,
 	"receiptopen": receiptOpenScript, "receipttake": receiptTakeScript, "receiptkeep": receiptKeepScript,
 	"receiptclose": receiptCloseScript, "receiptleave": receiptLeaveScript, "receiptspend": receiptSpendScript,

@@ -20,6 +20,10 @@ import (
 // tail is kept, compressed, as long as the run.
 const LogLife = 24 * time.Hour
 
+// logSlack is how long a live log outlasts the instant at which it is to be archived,
+// should nobody be there to do it.
+const logSlack = time.Hour
+
 // tailKept bounds that tail before it is compressed.
 const tailKept = 96 << 10
 
@@ -28,30 +32,27 @@ const archived = "archived"
 
 func (s *Store) logKey(run string, step, attempt int) (string, bool) {
 	home, ok := s.runHome(run)
-	return home + ":log:" + run + ":" + strconv.Itoa(step) + ":" + strconv.Itoa(attempt), ok
+	return home + ":log:" + logName(run, step, attempt), ok
+}
+
+func logName(run string, step, attempt int) string {
+	return run + ":" + strconv.Itoa(step) + ":" + strconv.Itoa(attempt)
 }
 
 // AppendLog adds a piece of an attempt's log and gives its position. end marks
 // the last one.
 func (s *Store) AppendLog(ctx context.Context, run string, step, attempt int, text string, end bool) (string, error) {
-	key, ok := s.logKey(run, step, attempt)
+	home, ok := s.runHome(run)
 	if !ok {
 		return "", core.Missing("run", run)
 	}
-	values := []any{"t", text}
+	last := ""
 	if end {
-		values = append(values, "end", "1")
+		last = "1"
 	}
-	pipe := s.rdb.Pipeline()
-	added := pipe.XAdd(ctx, &redis.XAddArgs{Stream: key, Values: values})
-	pipe.Expire(ctx, key, LogLife+time.Hour)
-	if end {
-		home, _ := s.runHome(run)
-		due := time.Now().Add(LogLife).UnixMilli()
-		pipe.ZAdd(ctx, home+":timers", redis.Z{Score: float64(due), Member: strings.Join(logTimer(run, step, attempt), "|")})
-	}
-	_, err := pipe.Exec(ctx)
-	return added.Val(), unavailable("append log", err)
+	id, err := appendLogScript.Run(ctx, s.rdb, []string{home}, logName(run, step, attempt), text, last,
+		LogLife.Milliseconds(), (LogLife + logSlack).Milliseconds(), strings.Join(logTimer(run, step, attempt), "|")).Text()
+	return id, unavailable("append log", err)
 }
 
 // CutLog removes pieces from the middle of a log, so that head and tail stay
@@ -65,9 +66,8 @@ func (s *Store) CutLog(ctx context.Context, run string, step, attempt int, ids [
 }
 
 // ReadLog gives the pieces of an attempt's log after a position ("" = from the
-// start), waiting up to wait for the first new one. Wait 0 does not wait. Invalid:
-// what is not a position.
-func (s *Store) ReadLog(ctx context.Context, run string, step, attempt int, after string, wait time.Duration) ([]core.LogPiece, error) {
+// start). Invalid: what is not a position.
+func (s *Store) ReadLog(ctx context.Context, run string, step, attempt int, after string) ([]core.LogPiece, error) {
 	key, ok := s.logKey(run, step, attempt)
 	if !ok {
 		return nil, core.Missing("run", run)
@@ -84,15 +84,7 @@ func (s *Store) ReadLog(ctx context.Context, run string, step, attempt int, afte
 	if !isPosition(after) {
 		return nil, core.InvalidField("after", "%q is not a position of this log; leave it out to read from the start", after)
 	}
-	args := &redis.XReadArgs{Streams: []string{key, after}, Count: 500, Block: -1}
-	if wait > 0 {
-		args.Block = max(wait, time.Millisecond) // Redis takes 0 for ever
-	}
-	rdb := s.rdb
-	if wait > 0 {
-		rdb = s.opts.Blocking
-	}
-	got, err := rdb.XRead(ctx, args).Result()
+	got, err := s.rdb.XRead(ctx, &redis.XReadArgs{Streams: []string{key, after}, Count: 500, Block: -1}).Result()
 	if isNil(err) {
 		return nil, nil
 	}
@@ -126,28 +118,29 @@ func logTimer(run string, step, attempt int) []string {
 func logField(step, attempt int) string { return strconv.Itoa(step) + "." + strconv.Itoa(attempt) }
 
 // ArchiveLog replaces a live log by its compressed tail. A log whose run is gone
-// goes with it.
+// goes with it; that of an attempt that is silent and still under way stays live.
 func (s *Store) ArchiveLog(ctx context.Context, run string, step, attempt int) error {
 	home, ok := s.runHome(run)
 	if !ok {
 		return nil
 	}
 	key, _ := s.logKey(run, step, attempt)
-	messages, err := s.rdb.XRange(ctx, key, "-", "+").Result()
-	if err != nil {
+	pipe := s.rdb.Pipeline()
+	pieces := pipe.XRange(ctx, key, "-", "+")
+	state, row := pipe.HGet(ctx, home+":run:"+run, "st"), pipe.HGet(ctx, home+":run:"+run, "s"+strconv.Itoa(step))
+	if err := exec(ctx, pipe); err != nil {
 		return unavailable("read log", err)
 	}
+	if isUnderWay(row.Val(), attempt) {
+		return s.keepLogLive(ctx, home, run, step, attempt)
+	}
 	var text strings.Builder
-	for _, m := range messages {
+	for _, m := range pieces.Val() {
 		piece, _ := m.Values["t"].(string)
 		text.WriteString(piece)
 	}
-	kept, err := s.rdb.Exists(ctx, home+":run:"+run).Result()
-	if err != nil {
-		return unavailable("read run "+run, err)
-	}
-	_, err = s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
-		if kept > 0 && text.Len() > 0 {
+	_, err := s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		if state.Val() != "" && text.Len() > 0 {
 			pipe.HSet(ctx, home+":logz:"+run, logField(step, attempt), compressed(text.String()))
 		}
 		pipe.Del(ctx, key)
@@ -155,6 +148,29 @@ func (s *Store) ArchiveLog(ctx context.Context, run string, step, attempt int) e
 		return nil
 	})
 	return unavailable("archive log", err)
+}
+
+// isUnderWay reports whether the row of a step tells of an attempt that has not ended.
+func isUnderWay(row string, attempt int) bool {
+	var st core.Step
+	return row != "" && decodeStep(row, &st) == nil && len(st.Attempts) == attempt &&
+		(st.State == core.StepRunning || st.State == core.StepCanceling)
+}
+
+// keepLogLive puts off the end of life of a live log.
+func (s *Store) keepLogLive(ctx context.Context, home, run string, step, attempt int) error {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return err
+	}
+	key, _ := s.logKey(run, step, attempt)
+	_, err = s.rdb.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+		pipe.PExpire(ctx, key, LogLife+logSlack)
+		due := float64(now.Add(LogLife).UnixMilli())
+		pipe.ZAdd(ctx, home+":timers", redis.Z{Score: due, Member: strings.Join(logTimer(run, step, attempt), "|")})
+		return nil
+	})
+	return unavailable("keep log", err)
 }
 
 func compressed(text string) []byte {

@@ -33,7 +33,7 @@ func TestArchiveLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	live, err := s.ReadLog(ctx, run, 0, 1, "", 0)
+	live, err := s.ReadLog(ctx, run, 0, 1, "")
 	if err != nil || len(live) != 3 || live[0].Text != "head\n" || !live[2].End {
 		t.Fatalf("live log: %d pieces, %v; want the three that were written, the last one marked", len(live), err)
 	}
@@ -57,14 +57,14 @@ func TestArchiveLog(t *testing.T) {
 	if err := s.ArchiveLog(ctx, run, 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.ReadLog(ctx, run, 0, 1, "", 0)
+	got, err := s.ReadLog(ctx, run, 0, 1, "")
 	if err != nil || len(got) != 1 || !got[0].End {
 		t.Fatalf("archived log: %d pieces, %v; want one, marked as the last", len(got), err)
 	}
 	if want := (long + "tail\n")[len(long)+5-96<<10:]; got[0].Text != want {
 		t.Errorf("archived log has %d bytes, want the last %d", len(got[0].Text), len(want))
 	}
-	if more, err := s.ReadLog(ctx, run, 0, 1, got[0].Position, 0); err != nil || len(more) != 0 {
+	if more, err := s.ReadLog(ctx, run, 0, 1, got[0].Position); err != nil || len(more) != 0 {
 		t.Errorf("after the archived piece: %d pieces, %v; want none", len(more), err)
 	}
 	if timer() {

@@ -25,7 +25,9 @@ var (
 	cancelScript   = script("lib", "cancel")
 	forgetScript   = script("lib", "forget")
 	dropPlanScript = script("lib", "dropplan")
-	tallyScript    = script("tally")
+
+	appendLogScript = script("head", "appendlog")
+	tallyScript     = script("tally")
 
 	putScript       = script("put")
 	dropJobScript   = script("head", "dropjob")
@@ -36,6 +38,8 @@ var (
 	unclaimScript   = script("unclaim")
 	confirmScript   = script("confirm")
 	linkScript      = script("head", "link")
+	noteLinkScript  = script("head", "notelink")
+	setLinkScript   = script("head", "setlink")
 
 	triggerScript = script("head", "ledger", "trigger")
 	advanceScript = script("head", "ledger", "advance")
@@ -55,6 +59,8 @@ var (
 
 	beatScript  = script("head", "beat")
 	leaseScript = script("lease")
+
+	formatScript = script("format")
 )
 
 func script(files ...string) *redis.Script {

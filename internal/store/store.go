@@ -34,9 +34,6 @@ type Options struct {
 	LedgerEntries int           // per trigger; 0 = 10,000
 	LedgerAge     time.Duration // 0 = 7 days
 	Backlog       int           // dispatches and parked steps of a partition; 0 = 10,000
-	// Blocking is the client for reads that wait, each of which holds a connection
-	// meanwhile; nil = the store's own client.
-	Blocking redis.UniversalClient
 }
 
 // A Store is safe for concurrent use.
@@ -70,9 +67,6 @@ func New(rdb redis.UniversalClient, opts Options) *Store {
 	}
 	if opts.Backlog == 0 {
 		opts.Backlog = 10_000
-	}
-	if opts.Blocking == nil {
-		opts.Blocking = rdb
 	}
 	return &Store{rdb: rdb, fold: redisconn.NewFold(rdb), ends: redisconn.NewFold(rdb), looks: redisconn.NewFold(rdb), opts: opts}
 }

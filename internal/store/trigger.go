@@ -9,7 +9,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/takt-dev/takt/internal/core"
-	"github.com/takt-dev/takt/internal/id"
 )
 
 // PutTrigger writes a trigger. t.Version is the version it was read with (0
@@ -254,28 +253,35 @@ func (s *Store) Links(ctx context.Context, targets []string) (map[string][]strin
 	return out, nil
 }
 
-// TargetExists reports whether a target's definition exists.
-func (s *Store) TargetExists(ctx context.Context, t core.Target) (bool, error) {
-	ok, err := s.rdb.HExists(ctx, s.home(t.UUID)+":"+string(t.Kind), t.UUID).Result()
-	return ok, unavailable("read "+string(t.Kind), err)
+// NoteLink notes that the link of a target with a trigger is about to be settled, and
+// reports whether the target exists. SetLink wants the note, and that what it is told was
+// read after it.
+func (s *Store) NoteLink(ctx context.Context, t core.Target, trigger string) (exists bool, note string, err error) {
+	// The trigger's side comes first: an effect that is left there later is not confirmed.
+	score := s.rdb.ZScore(ctx, s.triggerHome(trigger)+":outbox", linkEffect(t, trigger))
+	if err := score.Err(); err != nil && !isNil(err) {
+		return false, "", unavailable("read link", err)
+	}
+	r, err := s.call(ctx, noteLinkScript, s.home(t.UUID), string(t.Kind), t.UUID, linkEffect(t, trigger))
+	if err != nil {
+		return false, "", unavailable("note link", err)
+	}
+	return reply(r).number(0) == 1, reply(r).text(1) + "|" + scoreText(score), nil
 }
 
-// SetLink makes a target's note of a trigger agree with the trigger's own list,
-// and confirms the effect.
-func (s *Store) SetLink(ctx context.Context, t core.Target, trigger string, bound bool) error {
-	key := s.home(t.UUID) + ":links:" + t.UUID
-	var err error
+// SetLink makes a target's note of a trigger agree with the trigger's own list as it was
+// read since NoteLink, and confirms the effect. Where the link was noted anew meanwhile it
+// changes nothing: whoever did that has read it later.
+func (s *Store) SetLink(ctx context.Context, t core.Target, trigger string, bound bool, note string) error {
+	write, effect := "SREM", linkEffect(t, trigger)
 	if bound {
-		err = s.rdb.SAdd(ctx, key, trigger).Err()
-	} else {
-		err = s.rdb.SRem(ctx, key, trigger).Err()
+		write = "SADD"
 	}
-	if err != nil {
+	noted, since, _ := strings.Cut(note, "|")
+	written, err := setLinkScript.Run(ctx, s.rdb, []string{s.home(t.UUID)}, t.UUID, trigger, write, effect, noted).Int()
+	if err != nil || written == 0 || since == "" {
 		return unavailable("write link", err)
 	}
-	effect := []string{linkEffect(t, trigger)}
-	if err := s.Done(ctx, id.Partition(t.UUID, s.opts.Partitions), effect); err != nil {
-		return err
-	}
-	return s.TriggerDone(ctx, id.Partition(trigger, s.opts.Partitions), effect)
+	err = confirmScript.Run(ctx, s.rdb, []string{s.triggerHome(trigger) + ":outbox"}, effect, since).Err()
+	return unavailable("confirm effect", err)
 }

@@ -119,7 +119,7 @@ func TestPutTriggerWritesEntriesAndOutbox(t *testing.T) {
 	}
 	effects := must(w.store.TriggerOutbox(t.Context(), 0, w.now().Add(time.Second)))(w)
 	wantEqual(t, "outbox", effects, [][]string{{"link", "group", target.UUID, uuid}})
-	w.ok(w.store.SetLink(t.Context(), target, uuid, true))
+	w.settleLink(target, uuid, true)
 	if left := must(w.store.TriggerOutbox(t.Context(), 0, w.now().Add(time.Second)))(w); len(left) != 0 {
 		t.Errorf("outbox: got %q, want nothing", left)
 	}

@@ -37,6 +37,7 @@ type fakeEngine struct {
 	step    core.PlannedStep
 	stale   map[string]bool // dispatches to turn away
 	away    int             // writes that fail before one goes through
+	awayBy  error           // what they fail by; nil = errAway
 	records []record
 	lateErr bool // Finish finds that the step was taken over
 }
@@ -46,6 +47,9 @@ func (e *fakeEngine) note(r record) error {
 	defer e.mu.Unlock()
 	if e.away > 0 {
 		e.away--
+		if e.awayBy != nil {
+			return e.awayBy
+		}
 		return errAway
 	}
 	r.at = time.Now()

@@ -25,6 +25,9 @@ const (
 	deafAfter = 10 * time.Second
 	// again is the wait before a write that did not go through is repeated.
 	again = 200 * time.Millisecond
+	// faultPatience is for how long a write is repeated that fails by something else than
+	// an outage.
+	faultPatience = time.Minute
 )
 
 // An attempt is an execution under way.
@@ -285,19 +288,39 @@ func outcome(ctx context.Context, res executor.Result, err error) core.Outcome {
 // record repeats a write until it is done, however long the store is away: what
 // was executed must not be executed again for want of a record. The step may be
 // taken over meanwhile; the fence then turns this write away, and that is fine.
+// Anything else than an outage may never end, so such a write is given up after a
+// while: no heartbeat lists the attempt then, and it counts as lost.
 func (w *Worker) record(d core.Dispatch, write func(context.Context) error) error {
+	var faulty time.Time // since when it fails by something else
 	for wait := again; ; wait = min(2*wait, 2*time.Second) {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		err := write(ctx)
-		cancel()
-		if err == nil {
+		err := once(write)
+		switch {
+		case err == nil:
 			return nil
-		}
-		if errors.Is(err, errStepElsewhere) {
+		case errors.Is(err, errStepElsewhere):
 			w.log.Info("outcome refused: the step was taken over", "dispatch", d.ID())
+			return nil
+		case isOutage(err):
+			faulty = time.Time{}
+		case faulty.IsZero():
+			faulty = time.Now()
+		case time.Since(faulty) >= faultPatience:
+			w.log.Error("outcome given up: it cannot be recorded; the attempt will count as lost and its step be dispatched again", "dispatch", d.ID(), "err", err)
 			return nil
 		}
 		w.log.Warn("outcome not recorded yet", "dispatch", d.ID(), "err", err)
 		<-time.After(wait)
 	}
+}
+
+// once makes a write that belongs to no caller.
+func once(write func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return write(ctx)
+}
+
+// isOutage reports whether a write failed since the store is away or does not answer.
+func isOutage(err error) bool {
+	return core.Is(err, core.Unavailable) || errors.Is(err, context.DeadlineExceeded)
 }

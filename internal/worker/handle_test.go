@@ -339,6 +339,46 @@ func TestOutcomeIsRecordedOnceTheStoreIsBack(t *testing.T) {
 	})
 }
 
+// A record that fails by no outage is given up in the end. Until then the attempt is
+// listed, so that nobody takes its step over.
+func TestOutcomeThatCannotBeRecorded(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		err   error
+		given bool
+	}{
+		{"the store is away", errAway, false},
+		{"the store does not answer", fmt.Errorf("finish: %w", context.DeadlineExceeded), false},
+		{"the store answers with an error", errors.New("WRONGTYPE Operation against a key"), true},
+		{"the run cannot be worked on", core.Errorf(core.Invalid, "spoiled"), true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var b *bench
+				b = newBench(t, 1, func(context.Context, executor.Attempt) (executor.Result, error) {
+					b.eng.mu.Lock()
+					defer b.eng.mu.Unlock()
+					b.eng.away, b.eng.awayBy = 100, c.err // for some 200 s
+					return executor.Result{}, nil
+				})
+				done := b.handle(0)
+				pass(faultPatience - time.Second)
+				if h := b.heartbeat(); len(h.Running) != 1 {
+					t.Errorf("shortly before it is given up the heartbeat is %+v, want it to list the attempt", h)
+				}
+				pass(10 * time.Second)
+				if listed := len(b.heartbeat().Running) == 1; listed == c.given {
+					t.Errorf("a minute later it is listed: %v, want it given up: %v", listed, c.given)
+				}
+				wantNil(t, <-done)
+				if recorded := len(b.eng.all("finish")) == 1; recorded == c.given {
+					t.Errorf("recorded in the end: %v, want it given up: %v", recorded, c.given)
+				}
+			})
+		})
+	}
+}
+
 func TestRefusedOutcomeIsDropped(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBench(t, 1, ok)

@@ -22,6 +22,10 @@ func invalid(field, detail string) native.Problem {
 	return native.Problem{Type: "/problems/invalid", Title: "The request is not valid", Status: 400, Field: field, Detail: detail}
 }
 
+func unshowable(character string) native.Problem {
+	return invalid("name", "name must not hold control characters, nor any that change the direction of text; it has "+character)
+}
+
 func TestBadInput(t *testing.T) {
 	e := start(t, native.Options{})
 	e.alive()
@@ -72,6 +76,13 @@ func TestBadInput(t *testing.T) {
 		// jobs
 		{"no name", "POST", "/jobs", `{"type":"echo"}`, invalid("name", "name must not be empty")},
 		{"long name", "POST", "/jobs", `{"type":"echo","name":"` + long + `"}`, invalid("name", "name has 256 characters, at most 255 are allowed")},
+		{"NUL in a job's name", "POST", "/jobs", `{"type":"echo","name":"a\u0000b"}`, unshowable("U+0000")},
+		{"a tab in a group's name", "POST", "/groups", `{"type":"echo","name":"a\tb"}`, unshowable("U+0009")},
+		{"an end of line in a trigger's name", "POST", "/triggers", `{"name":"a\nb","schedule":{"kind":"simple","interval":"1m"}}`, unshowable("U+000A")},
+		{"an override in a CBT task's name", "POST", "/cbt-tasks", `{"name":"a\u202eb","machines":["` + nobody + `"]}`, unshowable("U+202E")},
+		{"an isolate in a job's new name", "PATCH", "/jobs/" + j.UUID, `{"name":"a\u2067b"}`, unshowable("U+2067")},
+		{"an escape in a group's new name", "PATCH", "/groups/" + g.UUID, `{"name":"a\u001b[1mb"}`, unshowable("U+001B")},
+		{"a mark in a trigger's new name", "PATCH", "/triggers/" + tr.UUID, `{"name":"a\u200fb"}`, unshowable("U+200F")},
 		{"no type", "POST", "/jobs", `{"name":"x"}`, invalid("type", "type must not be empty")},
 		{"unknown type", "POST", "/jobs", `{"name":"x","type":"sing"}`,
 			invalid("type", `type "sing" is not known: no worker has announced it; GET /api/v1/types lists the known ones`)},

@@ -131,6 +131,14 @@ func TestCBTRestoreAndVerify(t *testing.T) {
 			t.Errorf("%s: %+v, want the field %q", row.name, p, row.field)
 		}
 	}
+	// What failed before is not a backup's that starts.
+	e.admin().post(path+"/backups", native.NewBackup{}).want(202).read(&task)
+	if task.Operation != core.CBTBackup || task.Reason != "" {
+		t.Errorf("a backup that starts: %+v, want no reason: that of before is not its", task)
+	}
+	if task = e.settled(path); task.Status != core.CBTStopped || task.Reason != "" {
+		t.Errorf("a backup after a failure: %+v, want it Stopped, without a reason", task)
+	}
 	e.admin().with("If-Match", `"1"`).del(backup).want(400)
 	e.admin().post(path+"/enable", nil).want(202)
 	e.settled(path)

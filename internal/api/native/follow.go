@@ -80,7 +80,7 @@ func (a *API) follow(c *gin.Context, of attemptLog, after string) error {
 func (f *follower) run(ctx context.Context) error {
 	over := false
 	for {
-		pieces, err := f.api.eng.Log(ctx, f.of.run, f.of.step, f.of.attempt, f.after, 0)
+		pieces, err := f.api.eng.Log(ctx, f.of.run, f.of.step, f.of.attempt, f.after)
 		if err != nil {
 			return err
 		}

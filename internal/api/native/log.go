@@ -75,7 +75,7 @@ const logChunk = 500
 func (a *API) tail(c *gin.Context, of attemptLog, after string, most int) error {
 	var text strings.Builder
 	for {
-		pieces, err := a.eng.Log(c.Request.Context(), of.run, of.step, of.attempt, after, 0)
+		pieces, err := a.eng.Log(c.Request.Context(), of.run, of.step, of.attempt, after)
 		if err != nil {
 			return err
 		}

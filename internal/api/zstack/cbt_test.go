@@ -24,6 +24,7 @@ func TestCBTRefused(t *testing.T) {
 	r.refuses([]refusal{
 		{"CreateCbtTask: name req", "POST", create, params(fresh()), business, argument, "field[name] of message[APICreateCbtTaskMsg] is mandatory"},
 		{"CreateCbtTask: name req<=255", "POST", create, params(`"name":"` + strings.Repeat("x", 256) + `",` + fresh()), business, argument, "name has 256 characters"},
+		{"CreateCbtTask: name with a tab", "POST", create, params(`"name":"a\tb",` + fresh()), business, argument, "name must not hold control characters, nor any that change the direction of text; it has U+0009"},
 		{"CreateCbtTask: description<=2048", "POST", create, params(`"name":"t","description":"` + strings.Repeat("x", 2049) + `",` + fresh()), business, argument, "description has 2049 characters"},
 		{"CreateCbtTask: taskType<=64", "POST", create, params(`"name":"t","taskType":"` + strings.Repeat("x", 65) + `",` + fresh()), business, argument, "taskType has 65 characters"},
 		{"CreateCbtTask: neither resourceUuids nor vmInstanceUuid", "POST", create, params(`"name":"t"`), business, argument, "field[resourceUuids] of message[APICreateCbtTaskMsg] is mandatory"},

@@ -77,6 +77,7 @@ func TestGroupsRefused(t *testing.T) {
 	r.refuses([]refusal{
 		{"CreateSchedulerJobGroup: name req", "POST", create, params(`"type":"startVm"`), business, argument, "field[name] of message[APICreateSchedulerJobGroupMsg] is mandatory"},
 		{"CreateSchedulerJobGroup: name req<=255", "POST", create, params(`"type":"startVm","name":"` + long + `"`), business, argument, "name has 256 characters"},
+		{"CreateSchedulerJobGroup: name with NUL", "POST", create, params(`"type":"startVm","name":"a\u0000b"`), business, argument, "name must not hold control characters, nor any that change the direction of text; it has U+0000"},
 		{"CreateSchedulerJobGroup: description<=2048", "POST", create, params(`"type":"startVm","name":"g","description":"` + strings.Repeat("x", 2049) + `"`), business, argument, "description has 2049 characters"},
 		{"CreateSchedulerJobGroup: type req", "POST", create, params(`"name":"g"`), business, argument, "field[type] of message[APICreateSchedulerJobGroupMsg] is mandatory"},
 		{"CreateSchedulerJobGroup: unknown type", "POST", create, params(`"name":"g","type":"x"`), business, argument, "No SchedulerJobFactory of type[x] found"},
@@ -92,6 +93,7 @@ func TestGroupsRefused(t *testing.T) {
 
 		{"UpdateSchedulerJobGroup: name not empty", "PUT", update, edit(`"name":"  "`), business, argument, "field[name] of message[APIUpdateSchedulerJobGroupMsg] cannot be an empty string"},
 		{"UpdateSchedulerJobGroup: name<=255", "PUT", update, edit(`"name":"` + long + `"`), business, argument, "name has 256 characters"},
+		{"UpdateSchedulerJobGroup: name with an override", "PUT", update, edit(`"name":"a\u202eb"`), business, argument, "name must not hold control characters, nor any that change the direction of text; it has U+202E"},
 		{"UpdateSchedulerJobGroup: name of another type", "PUT", update, edit(`"name":[]`), shape, argument, "[name] field is excepted a string, but was [[]]."},
 		{"UpdateSchedulerJobGroup: state", "PUT", update, edit(`"state":"paused"`), business, argument, "valid value for field[state] of message[APIUpdateSchedulerJobGroupMsg] are [Enabled, Disabled, enable, disable], but paused found"},
 		{"UpdateSchedulerJobGroup: parameters", "PUT", update, edit(`"parameters":1`), shape, argument, "[parameters] field is excepted a map, but was [1]."},
@@ -149,6 +151,7 @@ func TestJobsRefused(t *testing.T) {
 	change := func(fields string) string { return put("changeSchedulerState", fields) }
 	r.refuses([]refusal{
 		{"CreateSchedulerJob: name req", "POST", create, params(`"type":"startVm",` + target), business, argument, "field[name] of message[APICreateSchedulerJobMsg] is mandatory"},
+		{"CreateSchedulerJob: name with an escape", "POST", create, params(`"name":"a\u001b[1mb","type":"startVm",` + target), business, argument, "name must not hold control characters, nor any that change the direction of text; it has U+001B"},
 		{"CreateSchedulerJob: targetResourceUuid req", "POST", create, params(`"name":"j","type":"startVm"`), business, argument, "field[targetResourceUuid] of message[APICreateSchedulerJobMsg] is mandatory"},
 		{"CreateSchedulerJob: type req", "POST", create, params(`"name":"j",` + target), business, argument, "field[type] of message[APICreateSchedulerJobMsg] is mandatory"},
 		{"CreateSchedulerJob: unknown type", "POST", create, params(`"name":"j","type":"x",` + target), business, argument, "No SchedulerJobFactory of type[x] found"},
@@ -156,6 +159,7 @@ func TestJobsRefused(t *testing.T) {
 		{"CreateSchedulerJob: resourceUuid exists", "POST", create, params(`"name":"j","type":"startVm","resourceUuid":"` + j + `",` + target), business, taken, j},
 
 		{"UpdateSchedulerJob: name not empty", "PUT", update, edit(`"name":""`), business, argument, "field[name] of message[APIUpdateSchedulerJobMsg] cannot be an empty string"},
+		{"UpdateSchedulerJob: name with an end of line", "PUT", update, edit(`"name":"a\nb"`), business, argument, "name must not hold control characters, nor any that change the direction of text; it has U+000A"},
 		{"UpdateSchedulerJob: description<=2048", "PUT", update, edit(`"description":"` + strings.Repeat("x", 2049) + `"`), business, argument, "description has 2049 characters"},
 		{"UpdateSchedulerJob: parameters", "PUT", update, edit(`"parameters":"x"`), shape, argument, "[parameters] field is excepted a map"},
 		{"UpdateSchedulerJob: unknown uuid", "PUT", create + "/" + nobody + "/actions", edit(``), business, notFound, missing("uuid", nobody, "SchedulerJobVO")},
@@ -197,6 +201,7 @@ func TestTriggersRefused(t *testing.T) {
 	run := func(fields string) string { return put("runSchedulerTrigger", fields) }
 	rows := []refusal{
 		{"CreateSchedulerTrigger: name req", "POST", create, params(`"schedulerType":"cron","cron":"0 0 3 1 1 ?"`), business, argument, "field[name] of message[APICreateSchedulerTriggerMsg] is mandatory"},
+		{"CreateSchedulerTrigger: name with an isolate", "POST", create, params(`"name":"a\u2066b","schedulerType":"cron","cron":"0 0 3 1 1 ?"`), business, argument, "name must not hold control characters, nor any that change the direction of text; it has U+2066"},
 		{"CreateSchedulerTrigger: schedulerType req", "POST", create, params(`"name":"t"`), business, argument, "field[schedulerType] of message[APICreateSchedulerTriggerMsg] is mandatory"},
 		{"CreateSchedulerTrigger: schedulerType simple/cron", "POST", create, params(`"name":"t","schedulerType":"daily"`), business, argument, "valid value for field[schedulerType] of message[APICreateSchedulerTriggerMsg] are [simple, cron], but daily found"},
 		{"CreateSchedulerTrigger: cron<=255", "POST", create, cron(`,"cron":"` + wide + `"`), business, argument, "characters, at most 255 are allowed"},
@@ -204,6 +209,7 @@ func TestTriggersRefused(t *testing.T) {
 		{"CreateSchedulerTrigger: resourceUuid in upper case", "POST", create, cron(`,"cron":"0 0 3 1 1 ?","resourceUuid":"` + strings.ToUpper(id.New()) + `"`), business, argument, "is not a valid uuid"},
 
 		{"UpdateSchedulerTrigger: name not empty", "PUT", actions, update(`"name":""`), business, argument, "field[name] of message[APIUpdateSchedulerTriggerMsg] cannot be an empty string"},
+		{"UpdateSchedulerTrigger: name with NUL", "PUT", actions, update(`"name":"a\u0000b"`), business, argument, "name must not hold control characters, nor any that change the direction of text; it has U+0000"},
 		{"UpdateSchedulerTrigger: schedulerInterval 1..2147483647", "PUT", create + "/" + simple + "/actions", update(`"schedulerInterval":0`), business, argument, "field[schedulerInterval] of message[APIUpdateSchedulerTriggerMsg] must be in the range of [1, 2147483647], but was 0"},
 		{"UpdateSchedulerTrigger: repeatCount 0..2147483647", "PUT", create + "/" + simple + "/actions", update(`"repeatCount":-1`), business, argument, "field[repeatCount] of message[APIUpdateSchedulerTriggerMsg] must be in the range of [0, 2147483647], but was -1"},
 		{"UpdateSchedulerTrigger: schedulerType", "PUT", actions, update(`"schedulerType":"daily"`), business, argument, "valid value for field[schedulerType] of message[APIUpdateSchedulerTriggerMsg] are [simple, cron], but daily found"},

@@ -123,9 +123,6 @@ func (l *Layout) clusters() uint64 {
 	return 1 + l.countTable + l.counts + l.first + l.second + l.data
 }
 
-// Size of the disk in bytes.
-func (l *Layout) Size() uint64 { return l.size }
-
 // Runs are the disk's stretches that the image has, in whole clusters; the disk's last
 // one may be shorter. The data of those that are Data follows each other in the file.
 func (l *Layout) Runs() []Run { return l.runs }

@@ -99,7 +99,7 @@ func (d *Driver) read(ctx context.Context, s *shelf) (*reading, error) {
 	}
 	defer closeDisks(disks)
 	seen := &reading{}
-	if seen.stamps, err = settled(ctx, disks); err != nil {
+	if seen.stamps, err = settle(ctx, disks); err != nil {
 		return nil, err
 	}
 	m := &meter{tell: s.t.Progress}
@@ -157,9 +157,10 @@ func closeDisks(disks []*images) {
 	}
 }
 
-// settled waits until a write that comes now would give each file another time, and
-// returns how they look.
-func settled(ctx context.Context, disks []*images) (all [][]stamp, err error) {
+// settle looks at the files, and waits, for one tick at most, until a write that comes
+// now would give each another time. A file that was written meanwhile looks other than
+// it says.
+func settle(ctx context.Context, disks []*images) (all [][]stamp, err error) {
 	var youngest time.Time
 	for _, im := range disks {
 		stamps, err := im.stamps()
@@ -173,15 +174,16 @@ func settled(ctx context.Context, disks []*images) (all [][]stamp, err error) {
 		}
 		all = append(all, stamps)
 	}
-	if wait := clockTick - time.Since(youngest); wait > 0 && wait <= clockTick {
-		select {
-		case <-time.After(wait):
-			return settled(ctx, disks)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	wait := clockTick - time.Since(youngest)
+	if wait <= 0 || wait > clockTick { // old, or of another clock than ours
+		return all, nil
 	}
-	return all, nil
+	select {
+	case <-time.After(wait):
+		return all, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // written says whether a disk is open for writing or looks other than before. ErrInUse

@@ -2,13 +2,16 @@ package scan
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -184,6 +187,66 @@ func TestImagesInUse(t *testing.T) {
 	})
 }
 
+// A disk that is never left alone is refused, or read as it is where that is allowed:
+// nobody waits for it to come to rest.
+func TestADiskThatIsWrittenAllTheTime(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, format string
+		fuzzy        bool
+	}{
+		{"raw", cbt.FormatRaw, false}, {"raw, fuzzy allowed", cbt.FormatRaw, true}, {"qcow2, fuzzy allowed", cbt.FormatQcow2, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 1, 1<<20, c.format)
+			b.target.AllowFuzzy = c.fuzzy
+			guest(t, b.target.Disks[0].Path)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			p, err := b.driver.Checkpoint(ctx, b.target, 1)
+			if c.format == cbt.FormatRaw && c.fuzzy {
+				if err != nil || !p.Fuzzy {
+					t.Errorf("got point %+v, error %v; want a fuzzy point", p, err)
+				}
+			} else if !errors.Is(err, cbt.ErrInUse) {
+				t.Errorf("got error %v, want ErrInUse", err)
+			}
+		})
+	}
+}
+
+// guest writes to a file, more often than every tick of its file system's clock, until the
+// test ends. What the file holds stays as it is.
+func guest(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 1)
+	if _, err := f.ReadAt(first, 0); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		tick := time.NewTicker(clockTick / 20)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			if _, err := f.WriteAt(first, 0); err != nil {
+				t.Errorf("the guest cannot write: %v", err)
+			}
+			<-tick.C
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		writing.Wait()
+		f.Close()
+	})
+}
+
 func TestImagesBehindOthers(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 1, 4<<20, cbt.FormatQcow2)
@@ -215,6 +278,39 @@ func TestImagesBehindOthers(t *testing.T) {
 	cbttest.Command(t, "qemu-img", "rebase", "-u", "-F", "qcow2", "-b", top, top)
 	if _, err := b.changes(cbt.Span{}); !errors.Is(err, cbt.ErrUnsupported) {
 		t.Errorf("got error %v for an image behind itself, want ErrUnsupported", err)
+	}
+}
+
+// An image behind another is where QEMU would look for it, also where links lead to the
+// other one.
+func TestImagesBehindOthersByLinks(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ name, link, to, opened, backing string }{
+		{"the image is a link", "link", "far/top", "link", "disk0"},
+		{"its directory is a link", "near/link", "far", "near/link/top", "../disk0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, 1, 1<<20, cbt.FormatQcow2)
+			b.Write(0, 2*block, block, 1)
+			dir := filepath.Dir(b.target.Dir)
+			for _, name := range []string{"near", "far"} {
+				if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Symlink(filepath.Join(dir, c.to), filepath.Join(dir, c.link)); err != nil {
+				t.Fatal(err)
+			}
+			cbttest.Command(t, "qemu-img", "create", "-q", "-f", "qcow2", filepath.Join(dir, "far/top"), "1M")
+			b.target.Disks[0].Path = dir + "/" + c.opened
+			cbttest.Command(t, "qemu-img", "rebase", "-u", "-F", "qcow2", "-b", c.backing, b.target.Disks[0].Path)
+			cbttest.Command(t, "qemu-img", "map", b.target.Disks[0].Path) // QEMU finds it
+			got, err := b.changes(cbt.Span{})
+			if want := []cbt.Extent{{Offset: 2 * block, Length: block}}; err != nil || !cmp.Equal(got, want) {
+				t.Errorf("got %v allocated, error %v; want %v", got, err, want)
+			}
+		})
 	}
 }
 

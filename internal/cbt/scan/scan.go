@@ -59,7 +59,7 @@ type Driver struct {
 	// step, in tests, is told how far a method has come, and may end it there.
 	step func(name string)
 
-	mu      sync.Mutex        // guards serving
+	mu      sync.Mutex        // guards serving, and the sessions of each
 	serving map[string]*stand // by Target.Dir
 }
 

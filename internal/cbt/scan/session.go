@@ -2,12 +2,7 @@ package scan
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"net"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -18,19 +13,6 @@ import (
 // contextPrefix begins the names of contexts that show changes, as QEMU has them, so
 // that readers need not care which driver serves.
 const contextPrefix = "qemu:dirty-bitmap:"
-
-// stand is the NBD server of a machine, with its sessions.
-type stand struct {
-	server           *nbd.Server
-	network, address string
-	sessions         map[string]*showing // by the name of their checkpoint
-}
-
-// showing is a session that is served.
-type showing struct {
-	disks   []*images
-	exports []cbt.Export
-}
 
 // Open makes a checkpoint and serves the disks; see cbt.Driver. They show the moment
 // as long as nobody writes to them.
@@ -92,28 +74,36 @@ func (e entry) lasts(disks []*images) bool {
 	return true
 }
 
-// show serves a session, or finds that it is served.
+// show serves a session, or finds that it is served. The machine's lock is held: nobody
+// else but Shutdown changes what is served of it.
 func (d *Driver) show(ctx context.Context, shelf *shelf, s cbt.Session, e entry, disks []*images) ([]cbt.Export, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	name := cbt.CheckpointName(shelf.t.Task, s.Seq)
-	st, err := d.stand(ctx, shelf.t)
-	if err != nil {
-		return nil, err
-	}
-	if old := st.sessions[name]; old != nil {
+	if _, old := d.shown(shelf.t, name); old != nil {
 		closeDisks(disks)
 		return old.exports, nil
 	}
 	now := &showing{disks: disks}
+	var all []nbd.Served
 	for i, im := range disks {
 		export, served, err := describe(shelf, s, e, i, im)
 		if err != nil {
 			return nil, err
 		}
+		now.exports, all = append(now.exports, export), append(all, served)
+	}
+	st, err := d.stand(ctx, shelf.t)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.serving[shelf.t.Dir] != st {
+		return nil, errShutdown
+	}
+	for i := range now.exports {
+		export := &now.exports[i]
 		export.Network, export.Address = st.network, st.address
-		st.server.Add(export.Name, served)
-		now.exports = append(now.exports, export)
+		st.server.Add(export.Name, all[i])
 	}
 	st.sessions[name] = now
 	return now.exports, nil
@@ -183,54 +173,6 @@ func (u *unchanged) ReadAt(p []byte, offset int64) (int, error) {
 	return n, err
 }
 
-// stand is the machine's server, started if need be. d.mu is held.
-func (d *Driver) stand(ctx context.Context, t cbt.Target) (*stand, error) {
-	if st := d.serving[t.Dir]; st != nil {
-		return st, nil
-	}
-	st := &stand{sessions: map[string]*showing{}, network: "unix", address: filepath.Join(t.Dir, "nbd.sock")}
-	var secure *tls.Config
-	if t.Listen.TCP() {
-		st.network, st.address = "tcp", t.Listen.Address()
-		var err error
-		if secure, err = nbd.ServerTLS(t.Listen.Certs); err != nil {
-			return nil, err
-		}
-	} else if err := clearSocket(st.address); err != nil {
-		return nil, err
-	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, st.network, st.address)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", cbt.ErrBusy, err)
-	}
-	if st.network == "unix" {
-		if err := os.Chmod(st.address, 0o600); err != nil {
-			listener.Close()
-			return nil, fmt.Errorf("protect socket: %w", err)
-		}
-	}
-	st.server = nbd.Serve(listener, secure)
-	if d.serving == nil {
-		d.serving = map[string]*stand{}
-	}
-	d.serving[t.Dir] = st
-	return st, nil
-}
-
-// clearSocket removes the socket of a process that is gone. ErrBusy: it is there.
-func clearSocket(path string) error {
-	conn, err := net.DialTimeout("unix", path, time.Second)
-	if err == nil {
-		conn.Close()
-		return fmt.Errorf("%w: another process serves the machine", cbt.ErrBusy)
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("remove old socket: %w", err)
-	}
-	return nil
-}
-
 // Close ends a session; see cbt.Driver.
 func (d *Driver) Close(ctx context.Context, t cbt.Target, s cbt.Session) error {
 	_, release, err := d.contact(ctx, t)
@@ -242,15 +184,13 @@ func (d *Driver) Close(ctx context.Context, t cbt.Target, s cbt.Session) error {
 }
 
 // hide ends a session of this process. ErrInUse: it has a reader and force is not set;
-// the session stays whole then.
+// the session stays whole then. The machine's lock is held; others go on meanwhile.
 func (d *Driver) hide(t cbt.Target, name string, force bool) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	st := d.serving[t.Dir]
-	if st == nil || st.sessions[name] == nil {
+	st, now := d.shown(t, name)
+	if now == nil {
 		return nil
 	}
-	now := st.sessions[name]
+	d.at("leaving")
 	var names []string
 	for _, e := range now.exports {
 		names = append(names, e.Name)
@@ -258,15 +198,15 @@ func (d *Driver) hide(t cbt.Target, name string, force bool) error {
 	if err := leave(st.server, force, names); err != nil {
 		return fmt.Errorf("%w: %w", cbt.ErrInUse, err)
 	}
-	delete(st.sessions, name)
-	if len(st.sessions) > 0 {
-		closeDisks(now.disks)
+	mine, last := d.unlist(t, st, name)
+	if !mine {
 		return nil
 	}
-	delete(d.serving, t.Dir)
-	err := st.server.Close()
-	closeDisks(now.disks)
-	return err
+	defer closeDisks(now.disks)
+	if last {
+		return st.server.Close()
+	}
+	return nil
 }
 
 // leave removes exports, and gives readers a moment to go.
@@ -279,36 +219,4 @@ func leave(server *nbd.Server, force bool, names []string) error {
 			return err
 		}
 	}
-}
-
-func (d *Driver) hasSession(t cbt.Target) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	st := d.serving[t.Dir]
-	if st == nil {
-		return false
-	}
-	want, _ := cbt.TaskName(t.Task) // checked before
-	for name := range st.sessions {
-		if task, _, _ := cbt.ParseName(name); task == want {
-			return true
-		}
-	}
-	return false
-}
-
-// Shutdown ends what this process serves, as its end would. Sessions are not closed:
-// the worker that follows opens them again.
-func (d *Driver) Shutdown() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var err error
-	for dir, st := range d.serving {
-		err = errors.Join(err, st.server.Close())
-		for _, now := range st.sessions {
-			closeDisks(now.disks)
-		}
-		delete(d.serving, dir)
-	}
-	return err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -61,12 +60,13 @@ func (im *images) open(roots cbt.Roots, path, format string, depth int) (Source,
 	case cbt.FormatRaw:
 		return &raw{f, uint64(size)}, nil
 	case cbt.FormatQcow2:
-		return im.openQcow2(roots, f, size, depth)
+		return im.openQcow2(roots, path, f, size, depth)
 	}
 	return nil, fmt.Errorf("%w: format %q of %s", cbt.ErrUnsupported, format, path)
 }
 
-func (im *images) openQcow2(roots cbt.Roots, f *os.File, size int64, depth int) (Source, error) {
+// openQcow2 opens an image with those behind it.
+func (im *images) openQcow2(roots cbt.Roots, path string, f *os.File, size int64, depth int) (Source, error) {
 	top, err := qcow2.Open(f, size)
 	if err != nil {
 		return nil, err
@@ -80,10 +80,7 @@ func (im *images) openQcow2(roots cbt.Roots, f *os.File, size int64, depth int) 
 	case depth == backingDepth:
 		return nil, fmt.Errorf("%w: more than %d images behind each other", cbt.ErrUnsupported, backingDepth)
 	}
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(filepath.Dir(f.Name()), name)
-	}
-	below, err := im.open(roots, name, format, depth+1)
+	below, err := im.open(roots, cbt.BackingPath(path, name), format, depth+1)
 	return &layered{top, below}, err
 }
 

@@ -49,17 +49,10 @@ func (d *Driver) Sweep(ctx context.Context, t cbt.Target, live func(task string)
 
 // hideAll ends the sessions of tasks that are not live.
 func (d *Driver) hideAll(t cbt.Target, live func(task string) bool) error {
-	d.mu.Lock()
-	var names []string
-	if st := d.serving[t.Dir]; st != nil {
-		for name := range st.sessions {
-			if task, _, _ := cbt.ParseName(name); !live(task) {
-				names = append(names, name)
-			}
+	for _, name := range d.sessions(t) {
+		if task, _, _ := cbt.ParseName(name); live(task) {
+			continue
 		}
-	}
-	d.mu.Unlock()
-	for _, name := range names {
 		if err := d.hide(t, name, true); err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package volume
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/takt-dev/takt/internal/cbt"
 	"github.com/takt-dev/takt/internal/cbt/qcow2"
@@ -13,8 +12,9 @@ import (
 const backingDepth = 16
 
 // admitBacking refuses an image that would make the daemon open what lies elsewhere:
-// a header is data, and the guest's owner may have written it.
-func (s *Server) admitBacking(f *os.File, format string, depth int) error {
+// a header is data, and the guest's owner may have written it. path is what f was opened
+// by.
+func (s *Server) admitBacking(path string, f *os.File, format string, depth int) error {
 	if format != cbt.FormatQcow2 {
 		return nil
 	}
@@ -24,7 +24,7 @@ func (s *Server) admitBacking(f *os.File, format string, depth int) error {
 	}
 	image, err := qcow2.Open(f, info.Size()) // refuses external data files
 	if err != nil {
-		return fmt.Errorf("read %s: %w", f.Name(), err)
+		return fmt.Errorf("read %s: %w", path, err)
 	}
 	name, kind := image.Backing()
 	switch {
@@ -35,13 +35,11 @@ func (s *Server) admitBacking(f *os.File, format string, depth int) error {
 	case depth == backingDepth:
 		return fmt.Errorf("%w: more than %d images behind each other", cbt.ErrUnsupported, backingDepth)
 	}
-	if !filepath.IsAbs(name) {
-		name = filepath.Join(filepath.Dir(f.Name()), name)
-	}
+	name = cbt.BackingPath(path, name)
 	below, err := s.Roots.Open(name, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer below.Close()
-	return s.admitBacking(below, kind, depth+1)
+	return s.admitBacking(name, below, kind, depth+1)
 }

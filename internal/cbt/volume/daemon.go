@@ -21,6 +21,7 @@ import (
 const (
 	startWait = 10 * time.Second
 	endWait   = 10 * time.Second
+	undoWait  = 8 * time.Second
 	tick      = 10 * time.Millisecond
 )
 
@@ -68,6 +69,9 @@ func (s *Server) start(ctx context.Context, t cbt.Target) (*daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: exports for a restore need %s, which is not installed here; it comes with QEMU", cbt.ErrUnsupported, name)
 	}
+	if err := vacant(ctx, t); err != nil {
+		return nil, err
+	}
 	messages, err := os.OpenFile(filepath.Join(t.Dir, "restore.log"), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log of %s: %w", name, err)
@@ -91,6 +95,28 @@ func (s *Server) start(ctx context.Context, t cbt.Target) (*daemon, error) {
 		return nil, fmt.Errorf("start %s: %w%s", name, err, said(messages))
 	}
 	return d, nil
+}
+
+// pidFile is locked by the daemon as long as it lives.
+func pidFile(t cbt.Target) string { return filepath.Join(t.Dir, "restore.pid") }
+
+// vacant waits until a daemon that has closed its monitor as it ends is gone. ErrBusy: it
+// stays.
+func vacant(ctx context.Context, t cbt.Target) error {
+	for end := time.Now().Add(endWait); ; {
+		held, err := locked(pidFile(t))
+		if err != nil || !held {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("%w: %s neither answers nor ends", cbt.ErrBusy, DefaultProgram)
+		}
+		select {
+		case <-time.After(tick):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // await waits until a daemon that was started answers. While it starts it may take a
@@ -143,7 +169,7 @@ func arguments(t cbt.Target) []string {
 	list := []string{
 		"--chardev", "socket,id=monitor,server=on,wait=off,path=" + comma(monitor(t)),
 		"--monitor", "chardev=monitor",
-		"--pidfile", filepath.Join(t.Dir, "restore.pid"),
+		"--pidfile", pidFile(t),
 	}
 	_, address := where(t)
 	if !t.Listen.TCP() {
@@ -187,10 +213,11 @@ func (d *daemon) ended(ctx context.Context) error {
 	return nil
 }
 
-// do runs a command. A lost connection is the daemon's end, or nearly.
+// do runs a command. A lost connection is the daemon's end, or nearly; one that is silent
+// for longer than any command takes is no better.
 func (d *daemon) do(ctx context.Context, command string, arguments, result any) error {
 	err := d.client.Do(ctx, command, arguments, result)
-	if errors.Is(err, qmp.ErrLost) {
+	if errors.Is(err, qmp.ErrLost) || ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w: %w", cbt.ErrUnreachable, err)
 	}
 	return err

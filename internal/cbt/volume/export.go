@@ -131,6 +131,14 @@ func (d *daemon) drop(ctx context.Context, disks []cbt.Disk, force bool) error {
 	return errors.Join(errs...)
 }
 
+// undo ends what an Export that fails has made, and the daemon if that was all it had. A
+// daemon that hangs keeps its caller no longer than undoWait.
+func (d *daemon) undo(ctx context.Context, made []cbt.Disk) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWait)
+	defer cancel()
+	return errors.Join(d.drop(ctx, made, true), d.endIfIdle(ctx))
+}
+
 // endExports gives clients that hung up a moment ago, and the daemon, the time that
 // they need to be gone.
 func (d *daemon) endExports(ctx context.Context, disk cbt.Disk, force bool) error {

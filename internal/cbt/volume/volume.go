@@ -23,11 +23,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/takt-dev/takt/internal/cbt"
@@ -78,7 +80,7 @@ func (s *Server) Export(ctx context.Context, t cbt.Target, ask Ask) ([]cbt.Expor
 		return nil, err
 	}
 	defer unlock()
-	if err := off(t); err != nil {
+	if err := off(ctx, t); err != nil {
 		return nil, err
 	}
 	d, err := s.daemon(ctx, t)
@@ -86,11 +88,11 @@ func (s *Server) Export(ctx context.Context, t cbt.Target, ask Ask) ([]cbt.Expor
 		return nil, err
 	}
 	defer d.release()
-	exports, err := s.serve(ctx, d, disks, ask)
+	made, err := s.serve(ctx, d, disks, ask)
 	if err != nil {
-		return nil, errors.Join(err, d.endIfIdle(context.WithoutCancel(ctx)))
+		return nil, errors.Join(err, d.undo(ctx, made))
 	}
-	return exports, nil
+	return d.exports(ctx, disks)
 }
 
 // Unexport ends exports of volumes, under whatever token, and returns those that are
@@ -167,21 +169,29 @@ func (s *Server) disks(t cbt.Target, volumes []string) ([]cbt.Disk, error) {
 	return out, nil
 }
 
-// off is ErrInUse while the machine's process runs.
-func off(t cbt.Target) error {
+// off is ErrInUse while the machine's process runs, and ErrUnreachable where that cannot
+// be told: only a monitor that is not there or that nobody listens on tells that it is off.
+func off(ctx context.Context, t cbt.Target) error {
 	if t.QMP == "" {
 		return nil
 	}
-	conn, err := net.DialTimeout("unix", t.QMP, time.Second)
-	if err != nil {
-		return nil //nolint:nilerr // nobody listens: it is off
+	dialer := net.Dialer{Timeout: time.Second}
+	conn, err := dialer.DialContext(ctx, "unix", t.QMP)
+	switch {
+	case err == nil:
+		_ = conn.Close()
+		return fmt.Errorf("%w: the machine runs; it has to be stopped", cbt.ErrInUse)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
 	}
-	_ = conn.Close()
-	return fmt.Errorf("%w: the machine runs; it has to be stopped", cbt.ErrInUse)
+	return fmt.Errorf("%w: whether the machine runs is not known: %w", cbt.ErrUnreachable, err)
 }
 
-// serve exports what is not exported yet. What it made is undone if it fails.
-func (s *Server) serve(ctx context.Context, d *daemon, disks []cbt.Disk, ask Ask) ([]cbt.Export, error) {
+// serve exports what is not exported yet. made are the disks of what it began, also if it
+// fails.
+func (s *Server) serve(ctx context.Context, d *daemon, disks []cbt.Disk, ask Ask) (made []cbt.Disk, err error) {
 	if err := d.clear(ctx, disks, ask); err != nil {
 		return nil, err
 	}
@@ -189,20 +199,19 @@ func (s *Server) serve(ctx context.Context, d *daemon, disks []cbt.Disk, ask Ask
 	if err != nil {
 		return nil, err
 	}
-	var made []cbt.Disk
 	for _, disk := range disks {
 		if slices.Contains(have, exportID(disk.Volume, ask.Token)) {
 			continue
 		}
 		made = append(made, disk)
 		if err := s.admit(disk); err != nil {
-			return nil, errors.Join(err, d.drop(context.WithoutCancel(ctx), made, true))
+			return made, err
 		}
 		if err := d.add(ctx, disk, exportID(disk.Volume, ask.Token)); err != nil {
-			return nil, errors.Join(err, d.drop(context.WithoutCancel(ctx), made, true))
+			return made, err
 		}
 	}
-	return d.exports(ctx, disks)
+	return made, nil
 }
 
 // admit looks at an image, and those behind it, before a program opens them.
@@ -218,7 +227,7 @@ func (s *Server) admit(disk cbt.Disk) error {
 	if cbt.InUse(f) {
 		return fmt.Errorf("%w: somebody writes to %s", cbt.ErrInUse, disk.Path)
 	}
-	return s.admitBacking(f, disk.Format, 0)
+	return s.admitBacking(disk.Path, f, disk.Format, 0)
 }
 
 // Ids of exports and names of nodes: "r-", then 16 digits that stand for the volume;

@@ -229,7 +229,7 @@ func TestDaemonKilled(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, cbt.FormatRaw)
 	e := b.export(Ask{Token: token})[0]
-	text, err := os.ReadFile(filepath.Join(b.Target.Dir, "restore.pid"))
+	text, err := os.ReadFile(pidFile(b.Target))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,5 +251,31 @@ func TestDaemonKilled(t *testing.T) {
 	}
 	if again := b.export(Ask{Token: token})[0]; again != e {
 		t.Errorf("got export %+v, want %+v", again, e)
+	}
+}
+
+// A daemon that ends closes its monitor first. The next one waits until it is gone.
+func TestDaemonThatEnds(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, cbt.FormatRaw)
+	if err := os.MkdirAll(b.Target.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ending, err := os.Create(pidFile(b.Target))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const setOpenLock = 37 // F_OFD_SETLK, as QEMU does
+	if err := syscall.FcntlFlock(ending.Fd(), setOpenLock, &syscall.Flock_t{Type: syscall.F_WRLCK}); err != nil {
+		t.Fatal(err)
+	}
+	hasty, cancel := context.WithTimeout(t.Context(), 3*tick)
+	defer cancel()
+	if _, err := b.Export(hasty, b.Target, Ask{Token: token}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got error %v while the daemon before ends, want that of the context", err)
+	}
+	time.AfterFunc(10*tick, func() { _ = ending.Close() })
+	if exports := b.export(Ask{Token: token}); len(exports) != 2 {
+		t.Errorf("got exports %+v", exports)
 	}
 }

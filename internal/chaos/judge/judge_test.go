@@ -167,6 +167,11 @@ func TestViolations(t *testing.T) {
 		}, "witness", "was executed on w-3"},
 		{"executed, unknown to Takt", func(e *Evidence) { e.Lines = append(e.Lines, lines("ghost", 0, 1, "w-1", 301, 0)...) }, "witness", "Takt does not know"},
 		{"executed again without cause", func(e *Evidence) { setStep(e, "slot", 1, func(s *client.Step) { s.Attempts[0].State = "canceled" }) }, "witness", "which is canceled"},
+		{"lost by no fault", func(e *Evidence) { e.Faults[0].Host = "w-3" }, "duplicate", "attempt 1, lost at 12:00:07.000 on w-2, which no fault struck"},
+		{"released by no fault", func(e *Evidence) {
+			e.Faults[0].Host = "w-3"
+			setStep(e, "slot", 1, func(s *client.Step) { s.Attempts[0].State = "released" })
+		}, "duplicate", "attempt 1, released"},
 
 		{"recovery too slow", func(e *Evidence) { setStep(e, "slot", 1, func(s *client.Step) { s.Attempts[1].Started = at(11300) }) }, "recovery", "10.1s after kill-worker"},
 		{"goroutines grew", func(e *Evidence) { e.Survivors[0].After.Goroutines = 90 }, "growth", "goroutines"},
@@ -228,11 +233,13 @@ func TestBlame(t *testing.T) {
 	}{
 		{"its worker's", []Fault{full, kill}, "kill-worker"},
 		{"the store's", []Fault{full}, "disk-full"},
-		{"another worker's", []Fault{{Kind: plan.KillWorker, Host: "w-3", Began: at(1200), Ended: at(4000)}}, "no fault"},
-		{"one before it", []Fault{{Kind: plan.KillRedis, Began: at(100), Ended: at(600)}}, "no fault"},
+		{"another worker's", []Fault{{Kind: plan.KillWorker, Host: "w-3", Began: at(1200), Ended: at(4000)}}, ""},
+		{"one before it", []Fault{{Kind: plan.KillRedis, Began: at(100), Ended: at(600)}}, ""},
+		{"its worker's, struck while it began", []Fault{{Kind: plan.StopWorker, Host: "w-2", Began: at(1000), Ended: at(21000)}}, "stop-worker"},
+		{"its worker's, restarted before it", []Fault{{Kind: plan.KillWorker, Host: "w-2", Began: at(100), Ended: at(1150)}}, ""},
 	} {
 		if got := blame(test.faults, attempt1("w-2.bb", "lost", 1100, 7000)); got != test.want {
-			t.Errorf("%s: blamed %s, want %s", test.name, got, test.want)
+			t.Errorf("%s: blamed %q, want %q", test.name, got, test.want)
 		}
 	}
 }

@@ -48,7 +48,8 @@ func executions(lines []witness.Line) map[stepKey][]execution {
 }
 
 // witness: what succeeded was executed before; what was recorded as ended was not executed
-// after that; what was executed more than once has a cause.
+// after that; what was executed more than once has a cause among the faults. The promise
+// is at least once, but nothing that works loses an attempt.
 func (v *Verdict) witness(e Evidence) {
 	seen := executions(e.Lines)
 	for _, r := range e.Runs {
@@ -127,7 +128,13 @@ func (v *Verdict) duplicate(e Evidence, r client.RunDetail, s client.Step, befor
 	if a.State != "lost" && a.State != "released" {
 		v.breaks("witness", "step %d of run %s was executed again after attempt %d, which is %s", s.Index, r.ID, a.Number, a.State)
 	}
-	v.Duplicates[a.State+" by "+blame(e.Faults, a)]++
+	cause := blame(e.Faults, a)
+	if cause == "" {
+		v.breaks("duplicate", "step %d of run %s was executed again on %s at %s, after attempt %d, %s at %s on %s, which no fault struck",
+			s.Index, r.ID, x.Host, clock(x.began()), a.Number, a.State, clock(a.Ended), before.Host)
+		cause = "no fault"
+	}
+	v.Duplicates[a.State+" by "+cause]++
 }
 
 func attempt(s client.Step, n int) (client.Attempt, bool) {
@@ -139,10 +146,17 @@ func attempt(s client.Step, n int) (client.Attempt, bool) {
 	return client.Attempt{}, false
 }
 
+// onTheWay is how long after a fault of its worker an attempt may still begin: its
+// Begin was on the way to Redis, or its answer on the way back.
+const onTheWay = 250 * time.Millisecond
+
 // blame finds the fault that an attempt was lost or released by: its worker's, or
-// one of the store, without which a worker gives up what it executes after 4 s.
+// one of the store, without which a worker gives up what it executes after 4 s; "" if
+// there was none.
 func blame(faults []Fault, a client.Attempt) string {
-	if f, ok := lossOf(faults, a); ok {
+	early := a
+	early.Started = a.Started.Add(-onTheWay)
+	if f, ok := lossOf(faults, early); ok {
 		return string(f.Kind)
 	}
 	for _, f := range faults {
@@ -150,5 +164,5 @@ func blame(faults []Fault, a client.Attempt) string {
 			return string(f.Kind)
 		}
 	}
-	return "no fault"
+	return ""
 }

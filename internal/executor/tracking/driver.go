@@ -78,8 +78,8 @@ func (w *work) stray() string {
 	return ""
 }
 
-// whyWithout breaks the chain of a machine that has other disks than it had.
-const whyWithout cbt.Why = "without volume"
+// without breaks the chain of a machine that has other disks than it had.
+func without(volume string) cbt.Why { return cbt.Why("without volume " + volume) }
 
 // matches is a *cbt.ChainBroken if the machine has other disks than its chain.
 func (w *work) matches() error {
@@ -87,7 +87,7 @@ func (w *work) matches() error {
 		return nil
 	}
 	if uuid := w.stray(); uuid != "" {
-		return &cbt.ChainBroken{Volume: uuid, Seq: w.record.Chain.Last(), Why: whyWithout}
+		return &cbt.ChainBroken{Seq: w.record.Chain.Last(), Why: without(uuid)}
 	}
 	return nil
 }

@@ -67,30 +67,61 @@ func (w *work) restoring() (*restoring, error) {
 	return r, nil
 }
 
-// rawSuffix ends the names of files that a restore makes.
-const rawSuffix = ".raw"
+// Names of files that a restore makes: the volume's, then one of these.
+const (
+	rawSuffix     = ".raw"
+	partialSuffix = rawSuffix + ".partial" // until it is whole
+)
 
 // toFiles makes a raw file of each volume. One that is there and reads as the backup
-// does was made by an attempt before.
+// does was made by an attempt before. ErrNoSpace: there is no room for the others.
 func (r *restoring) toFiles(ctx context.Context) error {
 	dir, err := r.into()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = dir.Close() }() // what was made in it is on the disk
+	made, missing, err := r.sort(dir)
+	if err != nil {
+		return err
+	}
 	need := uint64(0)
-	for _, want := range r.wants {
+	for _, want := range missing {
 		need += most(want)
 	}
 	if err := cbt.NeedSpace(r.o.Into, need); err != nil {
 		return err
 	}
-	for _, want := range r.wants {
+	for _, want := range made {
+		if err := r.isRestored(ctx, dir, want); err != nil {
+			return err
+		}
+	}
+	for _, want := range missing {
 		if err := r.toFile(ctx, dir, want); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// sort tells volumes whose files are there from those that are missing. What an attempt
+// before has half made goes: it takes the room that its file needs.
+func (r *restoring) sort(dir *os.Root) (made, missing []backup.Restore, err error) {
+	for _, want := range r.wants {
+		if err := dir.Remove(want.Volume + partialSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("remove half a file: %w", err)
+		}
+		switch _, err := dir.Lstat(want.Volume + rawSuffix); {
+		case err == nil:
+			made = append(made, want)
+		case errors.Is(err, fs.ErrNotExist):
+			missing = append(missing, want)
+		default:
+			return nil, nil, fmt.Errorf("look for the file of volume %s: %w", want.Volume, err)
+		}
+	}
+	return made, missing, nil
 }
 
 // most is how many bytes a volume's file may take.
@@ -131,14 +162,7 @@ func (r *restoring) into() (*os.Root, error) {
 }
 
 func (r *restoring) toFile(ctx context.Context, dir *os.Root, want backup.Restore) error {
-	name := want.Volume + rawSuffix
-	partial := name + ".partial"
-	switch _, err := dir.Lstat(name); {
-	case err == nil:
-		return r.isRestored(ctx, dir, want)
-	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("look for %s: %w", name, err)
-	}
+	name, partial := want.Volume+rawSuffix, want.Volume+partialSuffix
 	r.say("restore volume %s", want.Volume)
 	err := r.fill(ctx, dir, partial, want)
 	if err == nil {
@@ -157,9 +181,6 @@ func (r *restoring) toFile(ctx context.Context, dir *os.Root, want backup.Restor
 }
 
 func (r *restoring) fill(ctx context.Context, dir *os.Root, partial string, want backup.Restore) error {
-	if err := dir.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	f, err := dir.OpenFile(partial, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -224,10 +245,7 @@ func (r *restoring) toVolumes(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		_, failed := r.volumes.Unexport(context.WithoutCancel(ctx), t, ask)
-		err = errors.Join(err, failed)
-	}()
+	defer func() { err = errors.Join(err, r.endExports(ctx, t, ask)) }()
 	for _, want := range r.wants {
 		if _, err := r.room(exports, want); err != nil {
 			return err
@@ -237,6 +255,21 @@ func (r *restoring) toVolumes(ctx context.Context) (err error) {
 		if err := r.toVolume(ctx, t, exports, want); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// endExports ends what toVolumes has exported, come what may. While the attempt lasts that
+// takes its time; a daemon that hangs keeps one that is over no longer than undoWait.
+func (r *restoring) endExports(ctx context.Context, t cbt.Target, ask volume.Ask) error {
+	_, err := r.volumes.Unexport(ctx, t, ask)
+	if ctx.Err() != nil {
+		undoing, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoWait)
+		defer cancel()
+		_, err = r.volumes.Unexport(undoing, t, ask)
+	}
+	if err != nil {
+		return fmt.Errorf("end the exports of the restore: %w", err)
 	}
 	return nil
 }

@@ -22,10 +22,11 @@ const (
 	reliefWait = 5 * time.Second
 )
 
-// watch ends sessions before their scratch images fill the disk, until ctx ends. It goes
-// by the files that there are, so sessions of a worker that died are watched by the next
-// one, and those of backups by whoever copies.
-func (h *Host) watch(ctx context.Context) {
+// Watch ends sessions before their scratch images fill the disk, now and until ctx ends.
+// It goes by the files that there are, so sessions of a worker that died are watched by
+// the next one, and those of backups by whoever copies. It waits for no order: nothing
+// else that a Host does may come before it.
+func (h *Host) Watch(ctx context.Context) {
 	for {
 		wait := reliefEvery
 		if err := h.relieve(ctx); err != nil && ctx.Err() == nil {

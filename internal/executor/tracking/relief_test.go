@@ -59,7 +59,7 @@ func TestSessionThatWouldFillItsDisk(t *testing.T) {
 	b.close()
 	ctx, cancel := context.WithCancel(t.Context())
 	var watching sync.WaitGroup
-	watching.Go(func() { b.Sweep(ctx, func(context.Context, string) bool { return true }) })
+	watching.Go(func() { b.Watch(ctx) })
 	defer watching.Wait()
 	defer cancel()
 	b.open(2, 1)

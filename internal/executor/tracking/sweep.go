@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/takt-dev/takt/internal/cbt"
@@ -20,12 +19,8 @@ const SweepEvery = 10 * time.Minute
 
 // Sweep removes, now and every SweepEvery until ctx ends, what tasks have left that are
 // no more: live says of a task's name (cbt.TaskName) whether it is one. It is asked
-// after the object was seen, so a task that is new by then is spared. All the time it
-// ends sessions before their scratch images fill the disk.
+// after the object was seen, so a task that is new by then is spared.
 func (h *Host) Sweep(ctx context.Context, live func(ctx context.Context, name string) bool) {
-	var watching sync.WaitGroup
-	watching.Go(func() { h.watch(ctx) })
-	defer watching.Wait()
 	tick := time.NewTicker(SweepEvery)
 	defer tick.Stop()
 	for {

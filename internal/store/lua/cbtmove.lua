@@ -31,7 +31,7 @@ if run ~= '' then
 end
 if look then return 1 end
 if ARGV[3] ~= '' then redis.call('HSET', key, 'st', ARGV[3]) end
-if ARGV[3] == 'Stopped' then redis.call('HDEL', key, 'why') end
+if ARGV[3] == 'Stopped' or ARGV[3] == 'Starting' then redis.call('HDEL', key, 'why') end
 if #ARGV > 10 then redis.call('HSET', key, unpack(ARGV, 11)) end
 redis.call('HSET', key, 'up', NOW)
 redis.call('HINCRBY', key, 'v', 1)
