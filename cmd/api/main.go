@@ -24,6 +24,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if process.SaysVersion("api", args, os.Stdout) {
+		return nil
+	}
 	cfg, exit, err := config.Load[config.API](args, os.Environ(), os.Stdout, process.CheckAPI)
 	if err != nil || exit {
 		return err

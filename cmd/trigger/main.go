@@ -24,6 +24,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if process.SaysVersion("trigger", args, os.Stdout) {
+		return nil
+	}
 	cfg, exit, err := config.Load[config.Trigger](args, os.Environ(), os.Stdout)
 	if err != nil || exit {
 		return err

@@ -24,6 +24,9 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if process.SaysVersion("worker", args, os.Stdout) {
+		return nil
+	}
 	cfg, exit, err := config.Load[config.Worker](args, os.Environ(), os.Stdout, process.CheckWorker)
 	if err != nil || exit {
 		return err

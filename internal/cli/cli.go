@@ -36,6 +36,9 @@ func Main(ctx context.Context, args, environ []string, s Streams) int {
 		fmt.Fprint(s.Err, usage)
 		return exitUsage
 	}
+	if process.SaysVersion("takt", args, s.Out) {
+		return exitOK
+	}
 	switch args[0] {
 	case "dev":
 		return report(s, Dev(ctx, args[1:], environ, s, nil))
@@ -45,7 +48,7 @@ func Main(ctx context.Context, args, environ []string, s Streams) int {
 		return Cron(ctx, args[1:], s.In, s.Out, s.Err)
 	case "doctor":
 		return Doctor(ctx, args[1:], environ, s)
-	case "version", "--version":
+	case "version":
 		fmt.Fprintln(s.Out, "takt", process.Version)
 		return exitOK
 	case "help", "--help", "-h":

@@ -109,9 +109,11 @@ func runAll(ctx context.Context, cancel context.CancelCauseFunc, cfg config.Dev,
 	}
 	var all error
 	for range parts {
-		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-			all = errors.Join(all, err)
+		err := <-ended
+		if err == nil || errors.Is(err, context.Canceled) || all != nil && strings.Contains(all.Error(), err.Error()) {
+			continue // what is wrong for all three is said once
 		}
+		all = errors.Join(all, err)
 	}
 	return all
 }

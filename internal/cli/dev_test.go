@@ -16,6 +16,7 @@ import (
 
 	"github.com/takt-dev/takt/internal/config"
 	"github.com/takt-dev/takt/internal/embedded"
+	"github.com/takt-dev/takt/internal/testenv"
 	"github.com/takt-dev/takt/pkg/client"
 )
 
@@ -216,6 +217,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"help"}, exitOK, "Usage: takt"},
 		{[]string{"nonsense"}, exitUsage, `no command "nonsense"`},
 		{[]string{"version"}, exitOK, "takt "},
+		{[]string{"--version"}, exitOK, "takt "},
+		{[]string{"dev", "--version"}, exitOK, "takt "},
 		{[]string{"dev", "--no-such-flag"}, exitError, "no-such-flag"},
 		{[]string{"dev", "--help"}, exitOK, "--dev-dir"},
 		{[]string{"demo", "--help"}, exitOK, "takt demo"},
@@ -237,5 +240,23 @@ func TestDevFolderInUse(t *testing.T) {
 	err := Dev(t.Context(), []string{"--dev-dir", dir, "--api-listen", "127.0.0.1:0"}, nil, Streams{Out: &log, Err: &log}, nil)
 	if err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("got %v, want an error that says that the folder is in use", err)
+	}
+}
+
+// takt dev on a Redis that a newer Takt wrote ends like its processes, and says why once.
+func TestDevRefusesANewerTaktsRedis(t *testing.T) {
+	t.Parallel()
+	server, nats := testenv.Redis(t), testenv.NATS(t)
+	rdb := server.Client(t)
+	for key, value := range map[string]int{"takt:partitions": 16, "takt:{w}:format": 99} {
+		if err := rdb.Set(t.Context(), key, value, 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var log bytes.Buffer
+	s := Streams{Out: &log, Err: &log}
+	err := Dev(t.Context(), []string{"--api-listen", "127.0.0.1:0", "--dev-dir", t.TempDir(), "--redis-url", server.URL, "--nats-urls", nats.URL}, nil, s, nil)
+	if err == nil || strings.Count(err.Error(), "this Redis was written by a newer Takt (format 99,") != 1 {
+		t.Errorf("takt dev = %v, want once that a newer Takt wrote this Redis", err)
 	}
 }

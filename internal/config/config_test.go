@@ -288,7 +288,7 @@ func TestHelpListsEveryFlagOfTheProcess(t *testing.T) {
 	text := out.String()
 	for _, want := range []string{
 		"Usage: worker [flags]", "--worker-slots ", "TAKT_WORKER_SLOTS, default 16", "--redis-url ", "default redis://127.0.0.1:6379/0",
-		"--config ", "TAKT_CONFIG", "--print-config ", "default critical=6,default=3,low=1",
+		"--config ", "TAKT_CONFIG", "--print-config ", "--version ", "default critical=6,default=3,low=1",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("help lacks %q:\n%s", want, text)

@@ -53,7 +53,7 @@ func (r *reader) parseArgs(args []string) (line commandLine, err error) {
 			line.print = true
 			continue
 		case f == nil && name != "config":
-			known := append(slices.Collect(maps.Keys(flags)), "config", "print-config", "help")
+			known := append(slices.Collect(maps.Keys(flags)), "config", "print-config", "version", "help")
 			return line, fmt.Errorf("unknown flag --%s%s; --help lists all", name, didYouMean("--", name, known))
 		case !hasText && f != nil && f.isSwitch():
 			text, hasText = "true", true

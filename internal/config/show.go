@@ -110,6 +110,7 @@ func writeHelp(w io.Writer, name string, fields map[string]*field, defaults map[
 	b.WriteString("from a file: TAKT_API_ADMIN_PASSWORD_FILE=/run/secrets/admin.\n\n")
 	writeFlag(&b, "config", "TAKT_CONFIG", "YAML file with settings", "")
 	writeFlag(&b, "print-config", "", "print the settings in effect, without secrets, and exit", "")
+	writeFlag(&b, "version", "", "print the version and exit", "")
 	writeFlag(&b, "help", "", "print this text and exit", "")
 	for _, f := range inOrder(fields) {
 		preset, ok := defaults[f.path]

@@ -3,9 +3,10 @@
 //
 //	Redis      settings, room, persistence, replicas, clock, scripts
 //	NATS       connection, fire stream, its consumer, backlog
-//	Processes  who is alive, whose clock or time zone rules differ, who holds which shards
+//	Processes  who is alive and who vanished, whose clock, version or time zone differs,
+//	           who holds which shards
 //	Work       what waits for longer than its repair takes
-//	Records    marks that nothing stands behind, and how much is kept
+//	Records    their format, marks that nothing stands behind, and how much is kept
 //
 // It reads and never writes, but for scripts, which it has Redis compile. What it
 // reads is bounded: it walks from known sets to what they name, in samples, and
@@ -51,6 +52,7 @@ type RecordReader interface {
 	Partitions() int
 	Now(ctx context.Context) (time.Time, error)
 	LoadScripts(ctx context.Context) (int, error)
+	Format(ctx context.Context) (int, error)
 	Cards(ctx context.Context) ([]core.Card, error)
 	Fleet(ctx context.Context) (core.Fleet, error)
 	Leases(ctx context.Context, role string, shards int) (core.LeaseTable, error)
@@ -91,8 +93,8 @@ type chart struct {
 }
 
 // Examine looks at everything and gives the findings by place. It takes under a
-// second where all is well, and up to ten where something is suspected and looked
-// at again.
+// second where all is well, and up to twenty where much is suspected and looked at
+// again.
 func Examine(ctx context.Context, s Sources) Report {
 	c := &chart{Sources: s}
 	for _, f := range s.Redis(ctx) {
@@ -115,8 +117,15 @@ func Examine(ctx context.Context, s Sources) Report {
 		c.unread(Processes, "workers", err)
 		return report(c.findings)
 	}
+	c.format(ctx)
+	c.shards(ctx, "partitions", "api", "nothing late, lost or timed out is acted on")
+	c.shards(ctx, "triggers", "trigger", "no trigger fires")
+	t := c.countAll(ctx, now, fleet)
+	c.workers(t, fleet)
 	c.processes(ctx, now, fleet)
-	c.work(ctx, now, fleet)
+	if t != nil {
+		c.work(ctx, t, now, fleet)
+	}
 	c.orphans(ctx)
 	return report(c.findings)
 }

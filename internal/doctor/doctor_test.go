@@ -103,6 +103,14 @@ func (w *ward) beat() {
 	w.must(err)
 }
 
+// killed leaves the record of a worker on another host that was last heard so long ago.
+func (w *ward) killed(ago time.Duration) error {
+	self := core.Worker{ID: "w2", Host: "two", Slots: 4, Started: time.Now().Add(-2 * ago)}
+	_, err := w.store.Beat(w.Context(), core.Heartbeat{Worker: "w2"}, &self)
+	w.must(err)
+	return w.rdb.ZAdd(w.Context(), "takt:{w}:beat", redis.Z{Score: float64(time.Now().Add(-ago).UnixMilli()), Member: "w2"}).Err()
+}
+
 // admit makes a run of two steps, of which the first is under way.
 func (w *ward) admit() {
 	target := id.New()
@@ -256,10 +264,40 @@ func TestEachTroubleIsFound(t *testing.T) {
 			return err
 		}, "work/queues warning", "1 in host-gone"},
 		{"a paused queue", func(w *ward) error { return asynq.NewInspectorFromRedisClient(w.rdb).PauseQueue("default") }, "work/queues warning", "resume"},
-		{"the card of a process killed a while ago", func(w *ward) error {
+		{"a trigger process killed a while ago", func(w *ward) error {
 			w.card(core.Card{ID: "x", Role: "trigger", Host: "two", Ahead: time.Hour, ZonesHash: "def", Seen: time.Now().Add(-core.CardLife - 5*time.Second)})
 			return nil
+		}, "processes/vanished warning", "trigger on two, last heard 35s ago"},
+		{"one of its kind was there before", func(w *ward) error {
+			w.card(core.Card{ID: "x", Role: "api", Host: "one", Started: time.Now().Add(-time.Hour), Seen: time.Now().Add(-time.Minute)})
+			return nil
+		}, "processes/vanished warning", "api on one, last heard 1m0s ago"},
+		{"one of its kind came later", func(w *ward) error {
+			w.card(core.Card{ID: "x", Role: "api", Host: "one", Seen: time.Now().Add(-time.Minute)})
+			w.card(core.Card{ID: "y", Role: "api", Host: "one", Started: time.Now().Add(-30 * time.Second)})
+			return nil
 		}, "", ""},
+		{"one of another kind came later", func(w *ward) error {
+			w.card(core.Card{ID: "x", Role: "api", Host: "two", Seen: time.Now().Add(-time.Minute)})
+			w.card(core.Card{ID: "y", Role: "trigger", Host: "two", Started: time.Now().Add(-30 * time.Second)})
+			return nil
+		}, "processes/vanished warning", "api on two"},
+		{"a killed worker", func(w *ward) error { return w.killed(8 * time.Second) }, "processes/vanished warning", "worker on two, last heard 8s ago"},
+		{"a killed worker's record has lapsed", func(w *ward) error {
+			w.must(w.killed(25 * time.Hour))
+			return w.store.ForgetWorkers(w.Context(), time.Now().Add(-24*time.Hour))
+		}, "", ""},
+		{"apis in two zones", func(w *ward) error {
+			w.card(core.Card{ID: "x", Role: "api", Host: "two", Zone: "Asia/Shanghai"})
+			w.card(core.Card{ID: "y", Role: "api", Host: "three", Zone: "Etc/UTC"})
+			return nil
+		}, "processes/client zone warning", "Asia/Shanghai by api on two; Etc/UTC by api on three"},
+		{"apis in one zone", func(w *ward) error {
+			w.card(core.Card{ID: "x", Role: "api", Host: "two", Zone: "Asia/Shanghai"})
+			w.card(core.Card{ID: "y", Role: "api", Host: "three", Zone: "Asia/Shanghai"})
+			return nil
+		}, "", ""},
+		{"a newer Takt's Redis", func(w *ward) error { return w.rdb.Set(w.Context(), "takt:{w}:format", 99, 0).Err() }, "records/format problem", "format 99"},
 		{"a run that has ended, under way", func(w *ward) error {
 			target := w.rdb.HGet(w.Context(), w.root()+":run:"+w.run, "tg").Val()
 			return w.rdb.ZAdd(w.Context(), w.root()+":act:"+target, redis.Z{Score: 1, Member: strings.Replace(w.run, w.run[:4], "0000", 1)}).Err()
@@ -304,22 +342,59 @@ func TestEachTroubleIsFound(t *testing.T) {
 	}
 }
 
+// Steps that wait with nobody to execute them stand still, which is a problem; with
+// nothing to do, that nobody is there is to be known.
 func TestNoWorker(t *testing.T) {
 	w := newWard(t)
 	w.must(w.store.Leave(t.Context(), "w1"))
-	r := doctor.Examine(t.Context(), doctor.Sources{
-		Redis: func(context.Context) []redisconn.Finding { return nil }, Records: w.store, Queues: queue.NewClient(w.rdb), Stream: w.bus,
-	})
-	if got := told(r); !slices.Contains(got, "processes/workers warning") || !slices.Contains(got, "work/attempts problem") || !slices.Contains(got, "work/queues warning") {
+	r := w.examineDead()
+	if got := told(r); !slices.Contains(got, "processes/workers problem") || !slices.Contains(got, "work/attempts problem") || !slices.Contains(got, "work/queues warning") {
 		t.Errorf("told %q, want no worker, its attempt and the queue nobody reads", got)
 	}
+	for _, says := range []string{"1 step waits", "start worker processes", "password that Redis refuses"} {
+		if f := found(r, "workers"); !strings.Contains(f.Text+f.Do, says) {
+			t.Errorf("%+v: want %q in it", f, says)
+		}
+	}
 	w.must(w.rdb.ZAdd(t.Context(), w.root()+":sent", redis.Z{Score: 1, Member: w.sends[1].ID()}).Err())
-	r = doctor.Examine(t.Context(), doctor.Sources{
-		Redis: func(context.Context) []redisconn.Finding { return nil }, Records: w.store, Queues: queue.NewClient(w.rdb), Stream: w.bus,
-	})
-	if got := told(r); !slices.Contains(got, "work/dispatches problem") {
+	if got := told(w.examineDead()); !slices.Contains(got, "work/dispatches problem") {
 		t.Errorf("told %q, want old dispatches in a queue nobody reads", got)
 	}
+	_, err := w.store.Move(t.Context(), core.MoveSent, []core.Move{{Dispatch: w.sends[1], Route: core.Route{Wait: "waits for a worker that executes noop"}}})
+	w.must(err)
+	if got := told(w.examineDead()); !slices.Contains(got, "processes/workers problem") {
+		t.Errorf("with a parked step: told %q, want a problem with the workers", got)
+	}
+	w.must(w.rdb.FlushAll(t.Context()).Err())
+	if got := told(w.examineDead()); !slices.Contains(got, "processes/workers warning") {
+		t.Errorf("with nothing to do: told %q, want a warning about the workers", got)
+	}
+}
+
+func TestAllWorkersDrain(t *testing.T) {
+	w := newWard(t)
+	drain := func() (doctor.Report, string) {
+		_, err := w.store.Beat(t.Context(), core.Heartbeat{Worker: "w1", Draining: true}, nil)
+		w.must(err)
+		r := w.examineDead()
+		return r, string(found(r, "workers").Severity)
+	}
+	if r, got := drain(); got != "problem" {
+		t.Errorf("with a step that waits: %s, want a problem\n%+v", got, r.Quiet().Findings)
+	}
+	w.must(w.rdb.Del(t.Context(), w.root()+":sent", w.root()+":waiting").Err())
+	if r, got := drain(); got != "warning" {
+		t.Errorf("with nothing that waits: %s, want a warning\n%+v", got, r.Quiet().Findings)
+	}
+}
+
+func found(r doctor.Report, check string) doctor.Finding {
+	for _, f := range r.Findings {
+		if f.Check == check {
+			return f
+		}
+	}
+	return doctor.Finding{}
 }
 
 // In a full Redis nobody can say that he lives: the findings that may follow from it
@@ -431,5 +506,35 @@ func TestWhatIsGoneAtASecondLookIsNotTold(t *testing.T) {
 	})
 	if got := told(r); len(got) != 0 {
 		t.Errorf("told %q, want nothing: the mark was a moment's", got)
+	}
+}
+
+// A healing store is the real one, where a worker comes once the parked steps were counted.
+type healing struct {
+	*store.Store
+	heal func()
+}
+
+func (h healing) Census(ctx context.Context, partition int, now time.Time) (core.Census, error) {
+	c, err := h.Store.Census(ctx, partition, now)
+	if c.Parked > 0 {
+		h.heal()
+	}
+	return c, err
+}
+
+func TestStepsThatWaitedForAMomentAreNotTold(t *testing.T) {
+	w := newWard(t)
+	park := []core.Move{{Dispatch: w.sends[1], Route: core.Route{Wait: "waits for a worker that executes noop"}}}
+	_, err := w.store.Move(t.Context(), core.MoveSent, park)
+	w.must(err)
+	w.beat()
+	r := doctor.Examine(t.Context(), doctor.Sources{
+		Redis:   func(context.Context) []redisconn.Finding { return nil },
+		Records: healing{w.store, func() { w.must(w.rdb.Del(w.Context(), w.root()+":parked").Err()) }},
+		Queues:  queue.NewClient(w.rdb), Stream: w.bus,
+	})
+	if got := told(r); slices.Contains(got, "work/parked steps warning") {
+		t.Errorf("told %q, want no parked steps: a worker has come", got)
 	}
 }

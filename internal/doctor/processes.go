@@ -3,7 +3,9 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/takt-dev/takt/internal/core"
@@ -16,16 +18,14 @@ const (
 	skewProblem = 2 * time.Second
 )
 
-// processes looks at who is alive and at what they say of themselves.
+// processes looks at who has vanished, and at what the others say of themselves.
 func (c *chart) processes(ctx context.Context, now time.Time, fleet core.Fleet) {
-	c.shards(ctx, "partitions", "api", "nothing late, lost or timed out is acted on")
-	c.shards(ctx, "triggers", "trigger", "no trigger fires")
-	c.workers(fleet)
 	cards, err := c.Records.Cards(ctx)
 	if err != nil {
 		c.unread(Processes, "cards", err)
 		return
 	}
+	c.gone(now, cards, fleet)
 	alive := slices.DeleteFunc(cards, func(card core.Card) bool { return now.Sub(card.Seen) > core.CardLife })
 	if len(alive) == 0 {
 		return // shards and workers have told who is missing
@@ -34,6 +34,7 @@ func (c *chart) processes(ctx context.Context, now time.Time, fleet core.Fleet) 
 	c.clocks(alive)
 	c.versions(alive)
 	c.zones(alive)
+	c.clientZones(alive)
 }
 
 // shards looks at the leases of a role. A killed holder's are taken over within
@@ -61,7 +62,8 @@ func (c *chart) shards(ctx context.Context, role, process, without string) {
 	}
 }
 
-func (c *chart) workers(fleet core.Fleet) {
+// workers looks at who is there to execute; t is nil where it is not known what waits.
+func (c *chart) workers(t *tallyOf, fleet core.Fleet) {
 	var live, draining, slots, busy int
 	for _, w := range fleet.Workers {
 		if !w.Live {
@@ -73,12 +75,17 @@ func (c *chart) workers(fleet core.Fleet) {
 			draining++
 		}
 	}
+	severity, waits := redisconn.Warning, ""
+	if t != nil && t.Sent+t.Parked > 0 {
+		severity, waits = redisconn.Problem, ", and "+plural(t.Sent+t.Parked, "step waits", "steps wait")
+	}
 	text := fmt.Sprintf("%s alive, %d of %s in use", plural(live, "worker", "workers"), busy, plural(slots, "slot", "slots"))
 	switch {
 	case live == 0:
-		c.sign(redisconn.Warning, "workers", "no worker is alive: nothing is executed", "start worker processes, two at best")
+		c.sign(severity, "workers", "no worker is alive: nothing is executed"+waits,
+			"start worker processes, two at best; where they run already they do not reach Redis, and their logs say why: a network that is cut, or a user or password that Redis refuses")
 	case draining == live:
-		c.warn(Processes, "workers", text+", all of them draining", "start worker processes")
+		c.add(Processes, "workers", severity, text+", all of them draining"+waits, "start worker processes")
 	default:
 		c.ok(Processes, "workers", text)
 	}
@@ -138,5 +145,28 @@ func (c *chart) zones(alive []core.Card) {
 		c.problem(Processes, "tzdata", "processes read time zones differently: "+tally(count), "run the same version everywhere: the rules are part of the binary, and two trigger processes must not compute different slots")
 	case len(hashes) == 1:
 		c.ok(Processes, "tzdata", "api and trigger processes have the rules of "+version+", built in")
+	}
+}
+
+// clientZones compares what api processes take for the zone of ZStack's clients: where
+// api.zstack.timezone is left out, each takes its host's.
+func (c *chart) clientZones(alive []core.Card) {
+	hosts := map[string][]string{}
+	for _, card := range alive {
+		if card.Zone != "" {
+			hosts[card.Zone] = append(hosts[card.Zone], card.Host)
+		}
+	}
+	zones := slices.Sorted(maps.Keys(hosts))
+	switch len(zones) {
+	case 0: // no api is alive, or it is older than this
+	case 1:
+		c.ok(Processes, "client zone", "ZStack's clients are answered in "+zones[0])
+	default:
+		for i, zone := range zones {
+			zones[i] = zone + " by api on " + listed(hosts[zone])
+		}
+		c.warn(Processes, "client zone", "ZStack's clients are answered in different time zones: "+strings.Join(zones, "; "),
+			"set api.zstack.timezone to the same for all api processes: a cron trigger made through ZStack's API gets the zone of whoever answers, and fires by it")
 	}
 }

@@ -24,19 +24,24 @@ type tallyOf struct {
 	lostWorkers         []string
 }
 
-// work looks at what waits for longer than its repair takes, and at what is kept.
-func (c *chart) work(ctx context.Context, now time.Time, fleet core.Fleet) {
+// countAll adds up what there is to do; nil if it cannot be read, which is told.
+func (c *chart) countAll(ctx context.Context, now time.Time, fleet core.Fleet) *tallyOf {
 	t := &tallyOf{Census: core.Census{OutboxKinds: map[string]int{}, TimerKinds: map[string]int{}, ParkReasons: map[string]int{}}, lateQueues: map[string]int{}}
 	for n := range c.Records.Partitions() {
 		if err := t.count(ctx, c.Records, n, now, fleet); err != nil {
 			c.unread(Work, "partitions", err)
-			return
+			return nil
 		}
 	}
+	return t
+}
+
+// work looks at what waits for longer than its repair takes, and at what is kept.
+func (c *chart) work(ctx context.Context, t *tallyOf, now time.Time, fleet core.Fleet) {
 	c.slots(t.triggers)
 	c.late(t)
 	c.attempts(t)
-	c.parked(t)
+	c.parked(ctx, t, now)
 	c.dispatches(t, fleet)
 	c.queues(ctx, fleet)
 	c.kept(t, now)
@@ -67,6 +72,24 @@ func (t *tallyOf) count(ctx context.Context, r RecordReader, n int, now time.Tim
 	live, err := r.Live(ctx, n)
 	t.addLive(live, now, fleet)
 	return err
+}
+
+// countParked counts again what is parked, if anything was.
+func (t *tallyOf) countParked(ctx context.Context, r RecordReader, now time.Time) error {
+	if t.Parked == 0 {
+		return nil
+	}
+	parked, reasons := int64(0), map[string]int{}
+	for n := range r.Partitions() {
+		c, err := r.Census(ctx, n, now)
+		if err != nil {
+			return err
+		}
+		parked += c.Parked
+		addTo(reasons, c.ParkReasons)
+	}
+	t.Parked, t.ParkReasons = parked, reasons
+	return nil
 }
 
 func (t *tallyOf) addRuns(c core.Census) {
@@ -171,9 +194,15 @@ func (c *chart) attempts(t *tallyOf) {
 	}
 }
 
-func (c *chart) parked(t *tallyOf) {
+// parked looks at steps that no live worker can execute. One that is parked while its
+// worker is started anew is sent within a second of that, which is waited for.
+func (c *chart) parked(ctx context.Context, t *tallyOf, now time.Time) {
+	again(ctx, func() bool {
+		err := t.countParked(ctx, c.Records, now)
+		return err != nil || t.Parked == 0
+	})
 	if t.Parked == 0 {
-		c.ok(Work, "parked steps", "no step waits for a worker")
+		c.ok(Work, "parked steps", "no step waits for a worker that can execute it")
 		return
 	}
 	var reasons []string

@@ -44,10 +44,14 @@ type APIOptions struct {
 // API runs an api process until ctx ends and the requests under way are answered, or
 // until it can take no more of them.
 func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) error {
-	b, err := open(ctx, "api", cfg.Shared, log, store.Options{
+	zone, err := zoneOf(cfg.ZStack.TimeZone)
+	if err != nil {
+		return err
+	}
+	b, err := open(ctx, "api", cfg.Shared, log, opening{zone: zone.String(), store: store.Options{
 		Partitions: cfg.Partitions, RunRetention: cfg.Retention.Runs,
 		LedgerAge: cfg.Retention.Ledger, LedgerEntries: cfg.Retention.LedgerEntries,
-	}, nil)
+	}})
 	if err != nil {
 		return err
 	}
@@ -87,7 +91,7 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	eng := engine.New(b.store, q, b.bus, engine.Options{
 		Log: b.log, Types: BuiltIn(), Secrets: box, GroupJobs: cfg.Limits.GroupJobs, TargetTriggers: cfg.Limits.TargetTriggers,
 	})
-	http, zs, err := b.http(cfg, eng, accounts)
+	http, zs, err := b.http(cfg, zone, eng, accounts)
 	if err != nil {
 		return err
 	}
@@ -125,11 +129,7 @@ func adminSetting(err error) error {
 	return core.InvalidField("api.admin."+e.Field, "api.admin.%s: %s", e.Field, e.Text)
 }
 
-func (b *base) http(cfg config.API, eng *engine.Engine, accounts *auth.Authority) (*server.Server, *zstack.API, error) {
-	zone, err := zoneOf(cfg.ZStack.TimeZone)
-	if err != nil {
-		return nil, nil, err
-	}
+func (b *base) http(cfg config.API, zone *time.Location, eng *engine.Engine, accounts *auth.Authority) (*server.Server, *zstack.API, error) {
 	hooks, err := hookPolicy(cfg.APISettings)
 	if err != nil {
 		return nil, nil, err

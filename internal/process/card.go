@@ -18,7 +18,7 @@ func (b *base) keepCard(ctx context.Context) {
 	host, _ := os.Hostname()
 	card := core.Card{
 		ID: member(), Role: b.name, Host: host, Version: Version, Cores: runtime.GOMAXPROCS(0),
-		Zones: schedule.RulesVersion, ZonesHash: schedule.RulesHash(),
+		Zones: schedule.RulesVersion, ZonesHash: schedule.RulesHash(), Zone: b.zone,
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a worker that drains lives on
 	ended := make(chan struct{})

@@ -62,7 +62,7 @@ func (b *base) openRecords(ctx context.Context, sources *doctor.Sources) {
 	defer cancel()
 	var err error
 	if b.rdb, err = b.openRedis(dial); err != nil {
-		sources.Redis = func(context.Context) []redisconn.Finding { return []redisconn.Finding{redisconn.Unreachable(err)} }
+		sources.Redis = func(context.Context) []redisconn.Finding { return []redisconn.Finding{unopened(err)} }
 		return
 	}
 	s, err := store.Open(dial, b.rdb, store.Options{})

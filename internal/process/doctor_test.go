@@ -102,6 +102,7 @@ func TestExamineAHealthyDeployment(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	api, worker := config.Default[config.API](), config.Default[config.Worker]()
 	api.Shared, worker.Shared, api.Listen = shared, shared, "127.0.0.1:0"
+	api.ZStack.TimeZone = "Asia/Tokyo"
 	stops := []func(){
 		start(t, func(ctx context.Context) error { return API(ctx, api, log, APIOptions{}) }),
 		start(t, func(ctx context.Context) error { return Worker(ctx, worker, nil, log) }),
@@ -122,10 +123,16 @@ func TestExamineAHealthyDeployment(t *testing.T) {
 		if c.Version != Version || c.ZonesHash != schedule.RulesHash() || c.Host == "" || c.Cores == 0 {
 			t.Errorf("card = %+v, want version, host, cores and rules in it", c)
 		}
+		if want := map[string]string{"api": "Asia/Tokyo"}[c.Role]; c.Zone != want {
+			t.Errorf("card of a %s has zone %q, want %q", c.Role, c.Zone, want)
+		}
 	}
 	slices.Sort(roles)
 	if fmt.Sprint(roles) != "[api trigger worker]" {
 		t.Errorf("cards of %v, want one of each kind", roles)
+	}
+	if format, err := cards.Format(t.Context()); err != nil || format != store.Format {
+		t.Errorf("the format noted is %d, %v; want %d", format, err, store.Format)
 	}
 	testenv.Eventually(t, 20*time.Second, func() error {
 		r, err := Examine(t.Context(), shared)

@@ -25,7 +25,7 @@ func TestEveryProcessAnswersProbes(t *testing.T) {
 		at[name] = fmt.Sprintf("127.0.0.1:%d", testenv.Port(t))
 		b, err := open(t.Context(), name, config.Shared{
 			Redis: config.Redis{URL: redis.URL}, NATS: config.NATS{URLs: []string{nats.URL}}, Metrics: config.Metrics{Listen: at[name]},
-		}, slog.New(slog.DiscardHandler), store.Options{}, nil)
+		}, slog.New(slog.DiscardHandler), opening{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,6 +35,7 @@ var Version = "dev"
 // A base is what every process stands on.
 type base struct {
 	name     string
+	zone     string // of ZStack's clients; "" but in an api
 	cfg      config.Shared
 	log      *slog.Logger
 	rdb      redis.UniversalClient
@@ -46,10 +47,18 @@ type base struct {
 	closers  []func() error
 }
 
+// An opening is what open does otherwise for one process than for another.
+type opening struct {
+	store store.Options
+	up    func(bool) // told when NATS comes and goes; nil = nobody
+	zone  string     // base's
+}
+
 // open connects a process. It waits for Redis as long as ctx lives, since at the
-// start of a machine nobody says who comes first; NATS may come later still.
-func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger, o store.Options, up func(bool)) (*base, error) {
-	b := &base{name: name, cfg: cfg, log: log.With("process", name), registry: telemetry.NewRegistry()}
+// start of a machine nobody says who comes first; NATS may come later still. A Redis
+// that a newer version wrote is refused.
+func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger, o opening) (*base, error) {
+	b := &base{name: name, zone: o.zone, cfg: cfg, log: log.With("process", name), registry: telemetry.NewRegistry()}
 	b.metrics = telemetry.NewMetrics(b.registry)
 	b.health = server.NewHealth(b.ready, b.log)
 	redisconn.LogTo(b.log)
@@ -58,7 +67,11 @@ func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger,
 	if b.rdb, err = b.awaitRedis(ctx); err != nil {
 		return nil, err
 	}
-	if b.store, err = b.awaitStore(ctx, o); err != nil {
+	if b.store, err = b.awaitStore(ctx, o.store); err != nil {
+		b.close()
+		return nil, err
+	}
+	if err := b.untilRedis(ctx, b.store.AdoptFormat); err != nil {
 		b.close()
 		return nil, err
 	}
@@ -67,7 +80,7 @@ func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger,
 		b.close()
 		return nil, err
 	}
-	b.bus, err = events.Connect(events.Options{URLs: cfg.NATS.URLs, Auth: auth, Name: "takt-" + name, Log: b.log, Up: up})
+	b.bus, err = events.Connect(events.Options{URLs: cfg.NATS.URLs, Auth: auth, Name: "takt-" + name, Log: b.log, Up: o.up})
 	if err != nil {
 		b.close()
 		return nil, err
@@ -127,7 +140,7 @@ func (b *base) untilRedis(ctx context.Context, step func(context.Context) error)
 		if ctx.Err() != nil {
 			return errors.Join(ctx.Err(), err)
 		}
-		b.log.WarnContext(ctx, "waiting for Redis", "url", redisconn.Redact(b.cfg.Redis.URL), "err", cause(err))
+		b.tellWaiting(ctx, err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):

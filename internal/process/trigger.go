@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/takt-dev/takt/internal/config"
-	"github.com/takt-dev/takt/internal/store"
 	"github.com/takt-dev/takt/internal/trigger"
 )
 
@@ -24,7 +23,7 @@ func Trigger(ctx context.Context, cfg config.Trigger, log *slog.Logger) error {
 
 // TriggerWith is Trigger with options.
 func TriggerWith(ctx context.Context, cfg config.Trigger, log *slog.Logger, o TriggerOptions) error {
-	b, err := open(ctx, "trigger", cfg.Shared, log, store.Options{}, nil)
+	b, err := open(ctx, "trigger", cfg.Shared, log, opening{})
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/takt-dev/takt/internal/redisconn"
 	"github.com/takt-dev/takt/internal/safehttp"
 	"github.com/takt-dev/takt/internal/seal"
-	"github.com/takt-dev/takt/internal/store"
 	"github.com/takt-dev/takt/internal/worker"
 	"github.com/takt-dev/takt/pkg/executor"
 )
@@ -41,12 +40,12 @@ func BuiltIn() []executor.Spec {
 // until ctx ends and what it executes has ended or was handed back.
 func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *slog.Logger) error {
 	bell := redisconn.NewBell()
-	b, err := open(ctx, "worker", cfg.Shared, log, store.Options{}, func(up bool) {
+	b, err := open(ctx, "worker", cfg.Shared, log, opening{up: func(up bool) {
 		bell.SetFallback(pollWait)
 		if up {
 			bell.SetFallback(ringWait)
 		}
-	})
+	}})
 	if err != nil {
 		return err
 	}

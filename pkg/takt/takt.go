@@ -55,9 +55,12 @@ func Main(types ...executor.Type) {
 }
 
 // Run is Main for a program that handles signals itself: the worker drains and
-// Run returns when ctx ends. args are the flags of the worker command; --help and
-// --print-config print and return.
+// Run returns when ctx ends. args are the flags of the worker command; --help, --version
+// and --print-config print and return.
 func Run(ctx context.Context, args []string, types ...executor.Type) error {
+	if process.SaysVersion("worker", args, os.Stdout) {
+		return nil
+	}
 	cfg, exit, err := config.Load[config.Worker](args, os.Environ(), os.Stdout, process.CheckWorker)
 	if err != nil || exit {
 		return err
