@@ -54,6 +54,11 @@ func (w *Worker) Handle(ctx context.Context, d core.Dispatch) error {
 		return w.handBack(ctx, d)
 	}
 	free := func() { w.freeSlot(ctx) }
+	if err := w.contact.await(ctx); err != nil {
+		free()
+		w.drop(d)
+		return fmt.Errorf("begin %s: %w", d.ID(), err)
+	}
 	asked := time.Now()
 	b, err := w.engine.Begin(ctx, d, w.self.ID)
 	if err != nil {

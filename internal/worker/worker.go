@@ -76,6 +76,8 @@ type Worker struct {
 	drain  time.Duration
 	slots  chan struct{}
 
+	contact contact
+
 	mu       sync.Mutex
 	taken    map[string]time.Time // dispatch ids; the instant of the fetch, or zero in its handler
 	running  map[string]*attempt

@@ -215,6 +215,34 @@ func TestContactLost(t *testing.T) {
 	})
 }
 
+// The store is there again before a heartbeat has gone through: whoever judges the fleet
+// then still takes this worker for gone, so it begins nothing.
+func TestNothingIsBegunBeforeAHeartbeat(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		b := newBench(t, 2, working(time.Second))
+		stop := b.run()
+		pass(3 * time.Second)
+		b.store.set(func(s *fakeStore) { s.away = true })
+		pass(10 * time.Second)
+		begun := b.handle(0)
+		pass(2 * time.Second)
+		if n := len(b.eng.all("begin")); n != 0 {
+			t.Fatalf("%d begins while nobody hears the worker, want none", n)
+		}
+		b.store.set(func(s *fakeStore) { s.away = false })
+		wantNil(t, <-begun)
+		if n := len(b.eng.all("finish")); n != 1 {
+			t.Errorf("%d attempts are finished in contact again, want one", n)
+		}
+		b.store.set(func(s *fakeStore) { s.away = true })
+		pass(10 * time.Second)
+		if err := <-b.handle(1); !core.Is(err, core.Unavailable) || b.free() != 2 {
+			t.Errorf("without contact for long: %v and %d slots, want it refused and its slot free", err, b.free())
+		}
+		_ = stop()
+	})
+}
+
 func TestShortSilenceReleasesNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBench(t, 1, working(20*time.Second))
