@@ -197,7 +197,7 @@ type fields = map[string]any
 // openZHouse opens a house with n history rows.
 func openZHouse(ctx context.Context, n int) (*zhouse, error) {
 	var executed atomic.Int64
-	h, err := house.Open(ctx, house.Options{Fsync: "none", Types: []executor.Type{noop(&executed)}})
+	h, err := house.Open(ctx, house.Options{Fsync: "none", Keep: 60 * 24 * time.Hour, Types: []executor.Type{noop(&executed)}})
 	if err != nil {
 		return nil, err
 	}

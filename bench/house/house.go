@@ -35,8 +35,9 @@ type Options struct {
 	Dequeuers int    // of the worker; 0 = the product's default
 	Types     []executor.Type
 	NoWorker  bool
-	NoAPI     bool // no api process after Redis was set up: nothing consumes fires
-	Trigger   bool // a trigger process from the start
+	NoAPI     bool          // no api process after Redis was set up: nothing consumes fires
+	Trigger   bool          // a trigger process from the start
+	Keep      time.Duration // how long ended runs are kept; 0 = the product's default
 }
 
 // A House is a running Takt.
@@ -133,6 +134,9 @@ func (h *House) startAPI(ctx context.Context) (*part, error) {
 	cfg.Shared = h.shared()
 	cfg.Listen = "127.0.0.1:0"
 	cfg.Admin.Name, cfg.Admin.Password = adminName, adminPassword
+	if h.opts.Keep > 0 {
+		cfg.Retention.Runs = h.opts.Keep
+	}
 	ready := make(chan process.Started, 1)
 	p := h.start("api", func(ctx context.Context) error {
 		return process.API(ctx, cfg, h.log, process.APIOptions{Started: func(s process.Started) { ready <- s }})

@@ -46,7 +46,7 @@ type Store interface {
 	Live(ctx context.Context, partition int) ([]core.Under, error)
 
 	Forget(ctx context.Context, run string) error
-	Outlived(ctx context.Context, partition int, now time.Time, skip int) (runs []string, next int, err error)
+	Outlived(ctx context.Context, partition int, now time.Time, skip int) (runs []string, stay int, more bool, err error)
 	ArchiveLog(ctx context.Context, run string, step, attempt int) error
 	DropPlan(ctx context.Context, partition int, hash string) error
 	ListTriggers(ctx context.Context, partition int) ([]core.Trigger, error)

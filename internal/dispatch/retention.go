@@ -10,6 +10,9 @@ const (
 	// retentionSoon is when a process that was started looks first: it may have been
 	// started with a shorter retention since Redis is full.
 	retentionSoon = 20 * time.Second
+	// sweepRest follows each part of the runs that are removed: a million of them must
+	// not keep Redis from its work.
+	sweepRest = 200 * time.Millisecond
 	// workersKept is how long a worker without heartbeat is still shown.
 	workersKept = 24 * time.Hour
 )
@@ -80,8 +83,8 @@ func (r *Roles) sweepShard(ctx context.Context, n int, now time.Time) error {
 
 func (r *Roles) sweepRuns(ctx context.Context, n int, now time.Time) error {
 	removed := 0
-	for skip, more := 0, true; more; more = skip != 0 {
-		runs, next, err := r.store.Outlived(ctx, n, now, skip)
+	for skip, more := 0, true; more; {
+		runs, stay, further, err := r.store.Outlived(ctx, n, now, skip)
 		if err != nil {
 			return err
 		}
@@ -91,10 +94,23 @@ func (r *Roles) sweepRuns(ctx context.Context, n int, now time.Time) error {
 			}
 		}
 		removed += len(runs)
-		skip = next
+		skip, more = skip+stay, further
+		if more && len(runs) > 0 && !rest(ctx, sweepRest) {
+			return ctx.Err()
+		}
 	}
 	if removed > 0 {
 		r.log.InfoContext(ctx, "runs removed that are older than the retention", "partition", n, "count", removed)
 	}
 	return nil
+}
+
+// rest waits, and reports whether ctx has lived through it.
+func rest(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

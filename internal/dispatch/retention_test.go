@@ -2,11 +2,15 @@ package dispatch
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/takt-dev/takt/internal/core"
 	"github.com/takt-dev/takt/internal/events"
+	"github.com/takt-dev/takt/internal/id"
 	"github.com/takt-dev/takt/internal/store"
 )
 
@@ -167,5 +171,41 @@ func TestSweepRemovesRunsPastAShorterRetention(t *testing.T) {
 		if timers := r.left(run); slices.Contains(timers, "forget|"+run) {
 			t.Errorf("of the removed runs the timers %q are left", timers)
 		}
+	}
+}
+
+// More runs than are looked at in one part go in one sweep, past those that stay.
+func TestSweepRemovesManyRuns(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{RunRetention: 7 * day})
+	r.worker("a", "default")
+	waits := r.run(nil)
+	root := r.root(waits.Run)
+	d := r.run(nil)
+	for r.root(d.Run) != root {
+		d = r.run(nil)
+	}
+	b, err := r.eng.Begin(r.ctx, d, "a")
+	r.must(err)
+	_, err = r.eng.Finish(r.ctx, d, "a", b, core.Outcome{State: core.AttemptSucceeded}, false)
+	r.must(err)
+	fields, err := r.rdb.HGetAll(r.ctx, root+":run:"+d.Run).Result()
+	r.must(err)
+	partition, err := strconv.ParseInt(d.Run[len(d.Run)-2:], 16, 0)
+	r.must(err)
+	pipe := r.rdb.Pipeline()
+	for k := range 2*core.Chunk + 7 {
+		at := time.Now().Add(-time.Duration(k) * time.Millisecond)
+		copied := id.Run(at, int(partition))
+		pipe.HSet(r.ctx, root+":run:"+copied, fields)
+		pipe.ZAdd(r.ctx, root+":runs", redis.Z{Score: float64(at.UnixMilli()), Member: copied})
+	}
+	_, err = pipe.Exec(r.ctx)
+	r.must(err)
+	r.store.Store = store.New(r.rdb, store.Options{Partitions: 2, RunRetention: time.Hour})
+	r.store.ahead = 2 * time.Hour
+	r.must(r.roles.sweep(r.ctx))
+	if left := r.rdb.ZRange(r.ctx, root+":runs", 0, -1).Val(); slices.Contains(left, d.Run) || !slices.Contains(left, waits.Run) || len(left) > 20 {
+		t.Errorf("%d runs are left in the index, want those alone that have not ended", len(left))
 	}
 }
