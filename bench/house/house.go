@@ -37,7 +37,7 @@ type Options struct {
 	NoWorker  bool
 	NoAPI     bool          // no api process after Redis was set up: nothing consumes fires
 	Trigger   bool          // a trigger process from the start
-	Keep      time.Duration // how long ended runs are kept; 0 = the product's default
+	Keep      time.Duration // how long ended runs and fires are kept; 0 = the product's default
 }
 
 // A House is a running Takt.
@@ -135,7 +135,7 @@ func (h *House) startAPI(ctx context.Context) (*part, error) {
 	cfg.Listen = "127.0.0.1:0"
 	cfg.Admin.Name, cfg.Admin.Password = adminName, adminPassword
 	if h.opts.Keep > 0 {
-		cfg.Retention.Runs = h.opts.Keep
+		cfg.Retention.Runs, cfg.Retention.Ledger = h.opts.Keep, h.opts.Keep
 	}
 	ready := make(chan process.Started, 1)
 	p := h.start("api", func(ctx context.Context) error {

@@ -10,8 +10,8 @@ const (
 	// retentionSoon is when a process that was started looks first: it may have been
 	// started with a shorter retention since Redis is full.
 	retentionSoon = 20 * time.Second
-	// sweepRest follows each part of the runs that are removed: a million of them must
-	// not keep Redis from its work.
+	// sweepRest follows each part of the runs, or of a trigger's fires, that are removed:
+	// a million of them must not keep Redis from its work.
 	sweepRest = 200 * time.Millisecond
 	// workersKept is how long a worker without heartbeat is still shown.
 	workersKept = 24 * time.Hour
@@ -68,6 +68,9 @@ func (r *Roles) sweepShard(ctx context.Context, n int, now time.Time) error {
 			}
 			if removed < 500 {
 				break
+			}
+			if !rest(ctx, sweepRest) {
+				return ctx.Err()
 			}
 		}
 	}
