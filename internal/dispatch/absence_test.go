@@ -63,15 +63,8 @@ func TestMissesOfADeepDispatchAddUp(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, store.Options{})
 	r.worker("a", "default")
-	g := r.group(400)
 	const runs = 8
-	var last core.Run
-	for range runs {
-		var err error
-		last, err = r.eng.RunGroup(r.ctx, g, "", core.Overlap{})
-		r.must(err)
-	}
-	r.age()
+	last := r.backlog(runs)
 	d := core.Dispatch{Run: last.ID, Step: 398, Queue: "default"}
 	fence := func() core.Fence {
 		steps, err := r.store.Steps(r.ctx, last.ID)

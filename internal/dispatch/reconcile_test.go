@@ -435,20 +435,26 @@ func (r *rig) group(jobs int) string {
 	return g.UUID
 }
 
-// A long backlog is looked at in parts, which together are all of it.
-func TestALongBacklogIsLookedAtInParts(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, store.Options{})
-	r.worker("a", "default")
+// backlog has so many runs of 400 steps wait since a minute ago, and gives the last.
+func (r *rig) backlog(runs int) (last core.Run) {
+	r.t.Helper()
 	g := r.group(400)
-	const runs = 8
-	var last core.Run
 	for range runs {
 		var err error
 		last, err = r.eng.RunGroup(r.ctx, g, "", core.Overlap{})
 		r.must(err)
 	}
 	r.age()
+	return last
+}
+
+// A long backlog is looked at in parts, which together are all of it.
+func TestALongBacklogIsLookedAtInParts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, store.Options{})
+	r.worker("a", "default")
+	const runs = 8
+	last := r.backlog(runs)
 	looked := func(w *watch) int {
 		before := r.hgets()
 		r.pass(w)

@@ -56,6 +56,21 @@ func TestRunGroup(t *testing.T) {
 	}
 }
 
+// A decision is kept for who can ask for it again, and for nobody else.
+func TestDecisionsAreKeptForKeys(t *testing.T) {
+	h := newHouse(t)
+	j := must(h.eng.CreateJob(h.ctx, core.Job{Meta: named("j"), Type: "noop", Enabled: true}))(h)
+	kept := func() int { return len(must(h.rdb.Keys(h.ctx, "*:req:*").Result())(h)) }
+	first := must(h.eng.RunJob(h.ctx, j.UUID, "", core.Overlap{}))(h)
+	if again := must(h.eng.RunJob(h.ctx, j.UUID, "", core.Overlap{}))(h); again.ID == first.ID || kept() != 0 {
+		t.Errorf("two requests without a key: runs %s and %s, %d decisions kept; want two runs and none", first.ID, again.ID, kept())
+	}
+	keyed := must(h.eng.RunJob(h.ctx, j.UUID, "key", core.Overlap{}))(h)
+	if again := must(h.eng.RunJob(h.ctx, j.UUID, "key", core.Overlap{}))(h); again.ID != keyed.ID || kept() != 1 {
+		t.Errorf("two requests with a key: runs %s and %s, %d decisions kept; want one of each", keyed.ID, again.ID, kept())
+	}
+}
+
 func TestRunsThatAreRefused(t *testing.T) {
 	h := newHouse(t)
 	empty, _ := h.group("empty", 0)
