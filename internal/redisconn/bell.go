@@ -44,9 +44,9 @@ const (
 	// NATS carries rings from other processes.
 	defaultFallback = 50 * time.Millisecond
 
-	// longestSleep bounds a sleep while Poll watches the queues. It only
-	// matters should Poll itself be stuck.
-	longestSleep = 5 * time.Second
+	// longestSleep bounds a sleep while Poll watches the queues. It only matters
+	// should Poll itself be stuck, and each server that wakes asks for all its queues.
+	longestSleep = 20 * time.Second
 )
 
 // NewBell returns a Bell whose fallback is 50 ms, right for a process without NATS.

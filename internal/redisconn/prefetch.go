@@ -17,6 +17,10 @@ const (
 	// little, and what is fetched and not begun is lost for seconds with its worker.
 	prefetchMost = 16
 
+	// longestWait is how long a dequeue waits for a slot before asynq is to begin
+	// another one: a sixth of asynq's lease.
+	longestWait = 5 * time.Second
+
 	// emptyFor is how long a look into a queue that found it empty holds good
 	// while tasks of other queues wait here. It bounds both the round trips that
 	// empty queues cost under load and what a task there may be late by.
@@ -164,7 +168,7 @@ func (p *Prefetch) await(ctx context.Context) bool {
 	p.freed = freed
 	p.mu.Unlock()
 
-	timer := time.NewTimer(longestSleep)
+	timer := time.NewTimer(longestWait)
 	defer timer.Stop()
 	select {
 	case <-freed:

@@ -246,7 +246,7 @@ func TestNoFreedSlotIsMissed(t *testing.T) {
 	l.bell.Ring()
 	began := time.Now()
 	e.awaitBegun(t, tasks)
-	if took := time.Since(began); took > longestSleep {
+	if took := time.Since(began); took > longestWait {
 		t.Errorf("%d empty tasks took %s, more than one wait", tasks, took)
 	}
 }
@@ -279,8 +279,8 @@ func TestWaitEndsByItself(t *testing.T) {
 		if p.await(t.Context()) {
 			t.Error("a slot was found where none is free")
 		}
-		if took := time.Since(began); took != longestSleep {
-			t.Errorf("it waited %s, want %s", took, longestSleep)
+		if took := time.Since(began); took != longestWait {
+			t.Errorf("it waited %s, want %s", took, longestWait)
 		}
 		if p.Bell.count() == rings {
 			t.Error("no ring: asynq would sleep though nobody looked into the queues")
@@ -304,8 +304,8 @@ func TestWaitIsOnceInAPass(t *testing.T) {
 			}
 			p.answered(redis.Nil)
 		}
-		if took := time.Since(began); took != longestSleep {
-			t.Errorf("the pass took %s, want %s", took, longestSleep)
+		if took := time.Since(began); took != longestWait {
+			t.Errorf("the pass took %s, want %s", took, longestWait)
 		}
 	})
 }
@@ -339,7 +339,7 @@ func TestUnknownDequeueKeepsToTheSlots(t *testing.T) {
 	testenv.Eventually(t, 5*time.Second, p.waits)
 	closed := time.Now()
 	l.bell.Close()
-	if err := <-got; !errors.Is(err, redis.Nil) || time.Since(closed) > longestSleep/2 {
+	if err := <-got; !errors.Is(err, redis.Nil) || time.Since(closed) > longestWait/2 {
 		t.Errorf("the bell's end answers %v after %s, want redis.Nil at once", err, time.Since(closed))
 	}
 }
