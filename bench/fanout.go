@@ -35,7 +35,7 @@ const (
 	fanoutJobs   = 100 // of a group
 	fanoutGroups = 16
 	fanoutWindow = 48 // runs under way at a time
-	fanoutTime   = 6 * time.Second
+	fanoutTime   = 5 * time.Second
 	scriptRuns   = 32 // to see what each script costs
 	submitters   = 8
 
@@ -44,11 +44,11 @@ const (
 )
 
 func fanout(ctx context.Context, e env) ([]result, error) {
-	return throughput(ctx, e, "everysec", 90_000, []target{{atLeast(0.9), atLeast(1.5)}, {within(45), within(25)}, {within(55), within(25)}})
+	return throughput(ctx, e, "everysec", 50_000, []target{{atLeast(0.9), atLeast(1.5)}, {within(45), within(25)}, {within(55), within(25)}})
 }
 
 func fanoutAlways(ctx context.Context, e env) ([]result, error) {
-	return throughput(ctx, e, "always", 40_000, []target{{atLeast(1.0), atLeast(2)}, {}, {}})
+	return throughput(ctx, e, "always", 25_000, []target{{atLeast(1.0), atLeast(2)}, {}, {}})
 }
 
 type target struct{ bar, aim *limit }

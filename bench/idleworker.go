@@ -33,7 +33,7 @@ func idleWorker(ctx context.Context, e env) ([]result, error) {
 	if err := pause(ctx, 3*time.Second); err != nil {
 		return nil, err
 	}
-	window := time.Duration(e.smokeOr(8, 2)) * time.Second
+	window := time.Duration(e.smokeOr(6, 2)) * time.Second
 	var sent, inner, cpu []float64
 	var which []string
 	for range e.rounds {

@@ -108,6 +108,46 @@ func TestReportMisses(t *testing.T) {
 	}
 }
 
+// A disturbed machine is no miss; a figure that is too bad both times is.
+func TestReportTakesARowTwice(t *testing.T) {
+	rows := func(values ...float64) (out []result) {
+		for _, v := range values {
+			out = append(out, result{Measure: number(v), Values: []float64{v}, Bar: atMost(2)})
+		}
+		return out
+	}
+	for name, row := range map[string]struct {
+		first, second measured
+		missed, shown string
+	}{
+		"better":                {measured{"a", rows(3, 1), nil}, measured{"a", rows(1.5, 1.2), nil}, "", "1.5 1.2"},
+		"one missed each time":  {measured{"a", rows(3, 1), nil}, measured{"a", rows(1.5, 4), nil}, "", "1.5 1"},
+		"missed both times":     {measured{"a", rows(3, 1), nil}, measured{"a", rows(2.5, 4), nil}, "a: 2.5", "2.5 1"},
+		"failed at first":       {measured{"a", nil, io.EOF}, measured{"a", rows(1), nil}, "", "1"},
+		"failed the other time": {measured{"a", rows(3), nil}, measured{"a", nil, io.EOF}, "a: EOF; a: 3", "3"},
+		"failed both times":     {measured{"a", nil, io.EOF}, measured{"a", nil, io.EOF}, "a: EOF", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rep := &report{}
+			rep.take(row.first)
+			if !rep.hasMissed("a") || rep.hasMissed("b") {
+				t.Errorf("after the first: a missed %v, b missed %v, want a only", rep.hasMissed("a"), rep.hasMissed("b"))
+			}
+			rep.take(row.second)
+			if got := strings.Join(rep.missed(), "; "); got != row.missed {
+				t.Errorf("missed = %q, want %q", got, row.missed)
+			}
+			var shown []string
+			for _, res := range rep.Results {
+				shown = append(shown, res.Measure)
+			}
+			if got := strings.Join(shown, " "); got != row.shown {
+				t.Errorf("results = %q, want %q", got, row.shown)
+			}
+		})
+	}
+}
+
 func TestChoose(t *testing.T) {
 	all, err := choose("")
 	if err != nil || len(all) != len(rows()) {

@@ -43,7 +43,7 @@ func post(ctx context.Context, e env) ([]result, error) {
 		base := "http://" + g.Addr
 		bare := postRequest(base, "/runs", "", postBody)
 		same := func(int) []byte { return bare }
-		count := e.size(5*postRate, 500)
+		count := e.size(4*postRate, 500)
 		took, err := openLoop(ctx, base, postRate, count, 64, same)
 		if err != nil {
 			return nil, fmt.Errorf("bare gin: %w", err)
@@ -89,7 +89,7 @@ func post(ctx context.Context, e env) ([]result, error) {
 				{"Redis CPU per request", "µs", redisCPU}, {"that handler's", "µs", rawRedis},
 				{"Go CPU per request (client and api)", "µs", goCPU}, {"that handler's (client and handler)", "µs", rawGo},
 			},
-			Remarks: commandTable(used, float64(2*e.size(5*postRate, 500)), "request"),
+			Remarks: commandTable(used, float64(2*e.size(4*postRate, 500)), "request"),
 		},
 	}, nil
 }

@@ -146,6 +146,8 @@ func (r result) verdict() string {
 	return "MISSED"
 }
 
+func (r result) isMissed() bool { return r.verdict() == "MISSED" }
+
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // smokeOr gives the full figure, or the smoke's.

@@ -70,13 +70,13 @@ func slotToExecutor(ctx context.Context, e env) ([]result, error) {
 	}
 	var p50, p99, bare []float64
 	for range e.rounds {
-		hops, err := bareHops(ctx, h, e.smokeOr(50, 5), 100*time.Millisecond)
+		hops, err := bareHops(ctx, h, e.smokeOr(40, 5), 100*time.Millisecond)
 		if err != nil {
 			return nil, err
 		}
 		bare = append(bare, stat.Percentile(hops, 50))
 		take()
-		if err := pause(ctx, time.Duration(e.smokeOr(10, 2))*time.Second); err != nil {
+		if err := pause(ctx, time.Duration(e.smokeOr(8, 2))*time.Second); err != nil {
 			return nil, err
 		}
 		part := take()

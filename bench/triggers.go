@@ -254,7 +254,7 @@ func burst(ctx context.Context, e env) ([]result, error) {
 }
 
 // burstEvery is the time between two bursts: enough to decide all fires of one.
-const burstEvery = 16 * time.Second
+const burstEvery = 14 * time.Second
 
 // oneBurst waits for the slot of all triggers and returns how long after it the
 // last was published and advanced, and what was used meanwhile.

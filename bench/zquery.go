@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -87,13 +88,20 @@ func zquery(ctx context.Context, e env) ([]result, error) {
 				return nil, err
 			}
 			p50, r.Values = append(p50, stat.Percentile(took, 50)), append(r.Values, stat.Percentile(took, 99))
-			if took, err = z.time(ctx, times/4, -1, func() string { return row.ask() + "&replyWithCount=true" }); err != nil {
+			if row.name == "triggerUuid" {
+				continue // its first count takes as long as a group's, and tells nothing new
+			}
+			withCount := func() string { return row.ask() + "&replyWithCount=true" }
+			if _, err := z.first(ctx, "/scheduler/job/history?"+withCount()); err != nil {
 				return nil, err
 			}
-			counted = append(counted, stat.Percentile(took[1:], 99)) // the first looks at all runs
+			if took, err = z.time(ctx, times/4, -1, withCount); err != nil {
+				return nil, err
+			}
+			counted = append(counted, stat.Percentile(took, 99))
 		}
 		r.Notes = []note{{"p50", "ms", p50}, {"with replyWithCount, p99", "ms", counted}}
-		e.tell("%s: p50 %s, p99 %s ms; with replyWithCount p99 %s ms", row.name, number(stat.Median(p50)), number(r.median()), number(stat.Median(counted)))
+		e.tell("%s: p50 %s, p99 %s ms", row.name, number(stat.Median(p50)), number(r.median()))
 		out = append(out, r)
 	}
 	counts, err := zcounts(ctx, e, z, n)
@@ -110,11 +118,11 @@ func zcounts(ctx context.Context, e env, z *zhouse, n int) ([]result, error) {
 		{"ZStack execution report of 31 days", report},
 		{"ZStack history, count of all rows", "/scheduler/job/history?count=true"},
 	} {
-		began := time.Now()
-		if _, err := z.get(ctx, row.path); err != nil {
+		took, err := z.first(ctx, row.path)
+		if err != nil {
 			return nil, err
 		}
-		first := ms(time.Since(began))
+		first := ms(took)
 		r := result{Measure: row.name + ", " + number(float64(n)) + " rows stored, p99", Unit: "ms"}
 		for range e.rounds {
 			var took []float64
@@ -152,6 +160,17 @@ func (z *zhouse) time(ctx context.Context, times, rows int, ask func() string) (
 		}
 	}
 	return took, nil
+}
+
+// first asks for what a process has to count all runs for, and gives how long it took.
+// A count that needs more than a request's time goes on when it is asked for again.
+func (z *zhouse) first(ctx context.Context, path string) (time.Duration, error) {
+	began := time.Now()
+	_, err := z.get(ctx, path)
+	for err != nil && strings.Contains(err.Error(), "the count goes on") && time.Since(began) < time.Minute {
+		_, err = z.get(ctx, path)
+	}
+	return time.Since(began), err
 }
 
 func (z *zhouse) get(ctx context.Context, path string) ([]byte, error) {
