@@ -548,7 +548,7 @@ func TestDetailsOfAForgottenRun(t *testing.T) {
 func TestAwaitEndsWithItsContext(t *testing.T) {
 	h := newHouse(t)
 	task := h.in(core.CBTStarting, 1)
-	ctx, cancel := context.WithTimeout(h.ctx, 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(h.ctx, 300*time.Millisecond)
 	defer cancel()
 	got, how, err := h.eng.AwaitCBT(ctx, task.UUID, task.Pending.Run)
 	if !errors.Is(err, context.DeadlineExceeded) || got.Status != core.CBTStarting || !how.Zero() {
