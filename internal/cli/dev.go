@@ -84,17 +84,18 @@ func Dev(ctx context.Context, args, environ []string, s Streams, started func(Ho
 
 // runAll runs the three processes. When one fails the others stop.
 func runAll(ctx context.Context, cancel context.CancelCauseFunc, cfg config.Dev, log *slog.Logger, o process.APIOptions) error {
-	metrics := cfg.Shared
-	metrics.Metrics.Listen = "" // one process, one listener: the api's
+	program := process.NewProgram()
+	others := cfg.Shared
+	others.Metrics.Listen = "" // the api's listener shows the metrics of all three
 	parts := []func() error{
 		func() error {
-			return process.Trigger(ctx, config.Trigger{Shared: metrics}, log)
+			return program.Trigger(ctx, config.Trigger{Shared: others}, log)
 		},
 		func() error {
-			return process.Worker(ctx, config.Worker{Shared: metrics, WorkerSettings: cfg.Worker}, nil, log)
+			return program.Worker(ctx, config.Worker{Shared: others, WorkerSettings: cfg.Worker}, nil, log)
 		},
 		func() error {
-			return process.API(ctx, config.API{Shared: cfg.Shared, APISettings: cfg.API}, log, o)
+			return program.API(ctx, config.API{Shared: cfg.Shared, APISettings: cfg.API}, log, o)
 		},
 	}
 	ended := make(chan error, len(parts))

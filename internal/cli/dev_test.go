@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -181,6 +183,33 @@ func TestDevKeepsItsHouse(t *testing.T) {
 			t.Errorf("%s: %v, %v; want mode 0600", secret, info, err)
 		}
 	}
+}
+
+// One program, one listener: the metrics of all three processes are there.
+func TestDevShowsAllMetrics(t *testing.T) {
+	t.Parallel()
+	needRedis(t)
+	address := fmt.Sprint("127.0.0.1:", testenv.Port(t))
+	dev(t, "--dev-dir", t.TempDir(), "--metrics-listen", address)
+	testenv.Eventually(t, 10*time.Second, func() error {
+		res, err := http.Get("http://" + address + "/metrics")
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		text, err := io.ReadAll(res.Body)
+		if err != nil {
+			return err
+		}
+		for _, want := range []string{
+			"takt_worker_slots 16\n", `takt_leases_held{role="trigger"} 16` + "\n", `takt_leases_held{role="partition"} 16` + "\n", `takt_runs_ended_total{state="failed"} 0` + "\n",
+		} {
+			if !strings.Contains(string(text), "\n"+want) {
+				return fmt.Errorf("/metrics lacks %q", want)
+			}
+		}
+		return nil
+	})
 }
 
 func TestDemo(t *testing.T) {

@@ -44,11 +44,15 @@ type APIOptions struct {
 // API runs an api process until ctx ends and the requests under way are answered, or
 // until it can take no more of them.
 func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) error {
+	return NewProgram().API(ctx, cfg, log, o)
+}
+
+func api(ctx context.Context, in *Program, cfg config.API, log *slog.Logger, o APIOptions) error {
 	zone, err := zoneOf(cfg.ZStack.TimeZone)
 	if err != nil {
 		return err
 	}
-	b, err := open(ctx, "api", cfg.Shared, log, opening{zone: zone.String(), store: store.Options{
+	b, err := open(ctx, in, "api", cfg.Shared, log, opening{zone: zone.String(), store: store.Options{
 		Partitions: cfg.Partitions, RunRetention: cfg.Retention.Runs,
 		LedgerAge: cfg.Retention.Ledger, LedgerEntries: cfg.Retention.LedgerEntries,
 	}})

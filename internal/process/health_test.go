@@ -23,7 +23,7 @@ func TestEveryProcessAnswersProbes(t *testing.T) {
 	at := map[string]string{}
 	for _, name := range []string{"worker", "trigger"} {
 		at[name] = fmt.Sprintf("127.0.0.1:%d", testenv.Port(t))
-		b, err := open(t.Context(), name, config.Shared{
+		b, err := open(t.Context(), NewProgram(), name, config.Shared{
 			Redis: config.Redis{URL: redis.URL}, NATS: config.NATS{URLs: []string{nats.URL}}, Metrics: config.Metrics{Listen: at[name]},
 		}, slog.New(slog.DiscardHandler), opening{})
 		if err != nil {

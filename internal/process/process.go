@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/takt-dev/takt/internal/config"
@@ -34,17 +33,16 @@ var Version = "dev"
 
 // A base is what every process stands on.
 type base struct {
-	name     string
-	zone     string // of ZStack's clients; "" but in an api
-	cfg      config.Shared
-	log      *slog.Logger
-	rdb      redis.UniversalClient
-	store    *store.Store
-	bus      *events.Bus
-	registry *prometheus.Registry
-	metrics  *telemetry.Metrics
-	health   *server.Health
-	closers  []func() error
+	*Program
+	name    string
+	zone    string // of ZStack's clients; "" but in an api
+	cfg     config.Shared
+	log     *slog.Logger
+	rdb     redis.UniversalClient
+	store   *store.Store
+	bus     *events.Bus
+	health  *server.Health
+	closers []func() error
 }
 
 // An opening is what open does otherwise for one process than for another.
@@ -57,9 +55,8 @@ type opening struct {
 // open connects a process. It waits for Redis as long as ctx lives, since at the
 // start of a machine nobody says who comes first; NATS may come later still. A Redis
 // that a newer version wrote is refused.
-func open(ctx context.Context, name string, cfg config.Shared, log *slog.Logger, o opening) (*base, error) {
-	b := &base{name: name, zone: o.zone, cfg: cfg, log: log.With("process", name), registry: telemetry.NewRegistry()}
-	b.metrics = telemetry.NewMetrics(b.registry)
+func open(ctx context.Context, in *Program, name string, cfg config.Shared, log *slog.Logger, o opening) (*base, error) {
+	b := &base{Program: in, name: name, zone: o.zone, cfg: cfg, log: log.With("process", name)}
 	b.health = server.NewHealth(b.ready, b.log)
 	redisconn.LogTo(b.log)
 	_ = heapFloorMemory() // lives as long as the process

@@ -18,12 +18,16 @@ type TriggerOptions struct {
 
 // Trigger runs a trigger process until ctx ends.
 func Trigger(ctx context.Context, cfg config.Trigger, log *slog.Logger) error {
-	return TriggerWith(ctx, cfg, log, TriggerOptions{})
+	return NewProgram().Trigger(ctx, cfg, log)
 }
 
 // TriggerWith is Trigger with options.
 func TriggerWith(ctx context.Context, cfg config.Trigger, log *slog.Logger, o TriggerOptions) error {
-	b, err := open(ctx, "trigger", cfg.Shared, log, opening{})
+	return fire(ctx, NewProgram(), cfg, log, o)
+}
+
+func fire(ctx context.Context, in *Program, cfg config.Trigger, log *slog.Logger, o TriggerOptions) error {
+	b, err := open(ctx, in, "trigger", cfg.Shared, log, opening{})
 	if err != nil {
 		return err
 	}

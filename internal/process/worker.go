@@ -39,8 +39,12 @@ func BuiltIn() []executor.Spec {
 // Worker runs a worker process with the built-in job types and the given ones
 // until ctx ends and what it executes has ended or was handed back.
 func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *slog.Logger) error {
+	return NewProgram().Worker(ctx, cfg, own, log)
+}
+
+func work(ctx context.Context, in *Program, cfg config.Worker, own []executor.Type, log *slog.Logger) error {
 	bell := redisconn.NewBell()
-	b, err := open(ctx, "worker", cfg.Shared, log, opening{up: func(up bool) {
+	b, err := open(ctx, in, "worker", cfg.Shared, log, opening{up: func(up bool) {
 		bell.SetFallback(pollWait)
 		if up {
 			bell.SetFallback(ringWait)
