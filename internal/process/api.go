@@ -47,7 +47,7 @@ func API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) er
 	return NewProgram().API(ctx, cfg, log, o)
 }
 
-func api(ctx context.Context, in *Program, cfg config.API, log *slog.Logger, o APIOptions) error {
+func runAPI(ctx context.Context, in *Program, cfg config.API, log *slog.Logger, o APIOptions) error {
 	zone, err := zoneOf(cfg.ZStack.TimeZone)
 	if err != nil {
 		return err

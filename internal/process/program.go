@@ -28,15 +28,15 @@ func NewProgram() *Program {
 
 // API is the function API, in a Program.
 func (p *Program) API(ctx context.Context, cfg config.API, log *slog.Logger, o APIOptions) error {
-	return api(ctx, p, cfg, log, o)
+	return runAPI(ctx, p, cfg, log, o)
 }
 
 // Worker is the function Worker, in a Program.
 func (p *Program) Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *slog.Logger) error {
-	return work(ctx, p, cfg, own, log)
+	return runWorker(ctx, p, cfg, own, log)
 }
 
 // Trigger is the function Trigger, in a Program.
 func (p *Program) Trigger(ctx context.Context, cfg config.Trigger, log *slog.Logger) error {
-	return fire(ctx, p, cfg, log, TriggerOptions{})
+	return runTrigger(ctx, p, cfg, log, TriggerOptions{})
 }

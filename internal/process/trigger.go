@@ -23,10 +23,10 @@ func Trigger(ctx context.Context, cfg config.Trigger, log *slog.Logger) error {
 
 // TriggerWith is Trigger with options.
 func TriggerWith(ctx context.Context, cfg config.Trigger, log *slog.Logger, o TriggerOptions) error {
-	return fire(ctx, NewProgram(), cfg, log, o)
+	return runTrigger(ctx, NewProgram(), cfg, log, o)
 }
 
-func fire(ctx context.Context, in *Program, cfg config.Trigger, log *slog.Logger, o TriggerOptions) error {
+func runTrigger(ctx context.Context, in *Program, cfg config.Trigger, log *slog.Logger, o TriggerOptions) error {
 	b, err := open(ctx, in, "trigger", cfg.Shared, log, opening{})
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func Worker(ctx context.Context, cfg config.Worker, own []executor.Type, log *sl
 	return NewProgram().Worker(ctx, cfg, own, log)
 }
 
-func work(ctx context.Context, in *Program, cfg config.Worker, own []executor.Type, log *slog.Logger) error {
+func runWorker(ctx context.Context, in *Program, cfg config.Worker, own []executor.Type, log *slog.Logger) error {
 	bell := redisconn.NewBell()
 	b, err := open(ctx, in, "worker", cfg.Shared, log, opening{up: func(up bool) {
 		bell.SetFallback(pollWait)
