@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/takt-dev/takt/internal/config"
@@ -33,16 +34,17 @@ var Version = "dev"
 
 // A base is what every process stands on.
 type base struct {
-	*Program
-	name    string
-	zone    string // of ZStack's clients; "" but in an api
-	cfg     config.Shared
-	log     *slog.Logger
-	rdb     redis.UniversalClient
-	store   *store.Store
-	bus     *events.Bus
-	health  *server.Health
-	closers []func() error
+	name     string
+	zone     string // of ZStack's clients; "" but in an api
+	cfg      config.Shared
+	log      *slog.Logger
+	rdb      redis.UniversalClient
+	store    *store.Store
+	bus      *events.Bus
+	registry *prometheus.Registry // the program's
+	metrics  *telemetry.Metrics   // the program's
+	health   *server.Health
+	closers  []func() error
 }
 
 // An opening is what open does otherwise for one process than for another.
@@ -56,7 +58,7 @@ type opening struct {
 // start of a machine nobody says who comes first; NATS may come later still. A Redis
 // that a newer version wrote is refused.
 func open(ctx context.Context, in *Program, name string, cfg config.Shared, log *slog.Logger, o opening) (*base, error) {
-	b := &base{Program: in, name: name, zone: o.zone, cfg: cfg, log: log.With("process", name)}
+	b := &base{name: name, zone: o.zone, cfg: cfg, log: log.With("process", name), registry: in.registry, metrics: in.metrics}
 	b.health = server.NewHealth(b.ready, b.log)
 	redisconn.LogTo(b.log)
 	_ = heapFloorMemory() // lives as long as the process
